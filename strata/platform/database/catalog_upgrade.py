@@ -1,0 +1,45 @@
+"""Alembic on the catalog: a single database, so Alembic itself is fast enough."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, NullPool, create_engine
+
+from strata.platform.database.addresses import for_psycopg
+
+
+def _configuration(location: Path) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(location))
+    return config
+
+
+async def upgrade_catalog(url: URL, location: Path) -> None:
+    """Bring the catalog to the newest revision. `location`: the Alembic script directory."""
+    await asyncio.to_thread(_upgrade, url, location)
+
+
+def _upgrade(url: URL, location: Path) -> None:
+    config = _configuration(location)
+    engine = create_engine(for_psycopg(url), poolclass=NullPool)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+async def catalog_revisions(url: URL, location: Path) -> tuple[str | None, str | None]:
+    """The revision the catalog has, and the newest there is."""
+    return await asyncio.to_thread(_revisions, url, location)
+
+
+def _revisions(url: URL, location: Path) -> tuple[str | None, str | None]:
+    engine = create_engine(for_psycopg(url), poolclass=NullPool)
+    with engine.connect() as connection:
+        current = MigrationContext.configure(connection).get_current_revision()
+    return current, ScriptDirectory.from_config(_configuration(location)).get_current_head()

@@ -1,0 +1,106 @@
+"""Composition: everything a process of Strata is made of, wired once. Only app, worker and cli use it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import msgspec
+from sqlalchemy import URL
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from strata.platform.database import addresses
+from strata.platform.errors import ConfigurationError
+from strata.platform.keys.port import KeyPort
+from strata.platform.keys.provider import key_port
+from strata.platform.redis_link import RedisLink
+from strata.platform.settings import Settings
+from strata.platform.tokens import TokenAuthority
+from strata.tenancy.catalog.registry import Registry
+from strata.tenancy.catalog.signing_keys import CatalogSigningKeys
+from strata.tenancy.catalog.tenants import TenantDirectory
+from strata.tenancy.cell.engines import CellEngines
+from strata.tenancy.context_cache import ContextCache
+from strata.tenancy.context_loader import ContextLoader
+from strata.tenancy.provisioning.cells import CellBuilder, Chains
+from strata.tenancy.provisioning.homes import homes
+from strata.tenancy.provisioning.tenants import Provisioning
+from strata.tenancy.provisioning.upgrades import Upgrades
+from strata.tenancy.session import Tenants
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+
+
+class Runtime(msgspec.Struct, frozen=True):
+    settings: Settings
+    catalog_url: URL
+    catalog_engine: AsyncEngine
+    key_port: KeyPort
+    link: RedisLink
+    contexts: ContextCache
+    registry: Registry
+    engines: CellEngines
+    tenants: Tenants
+    directory: TenantDirectory
+    cells: CellBuilder
+    provisioning: Provisioning
+    upgrades: Upgrades
+    tokens: TokenAuthority
+
+
+@asynccontextmanager
+async def open_runtime(settings: Settings, *, upgrade: bool = False) -> AsyncIterator[Runtime]:
+    """Connect to catalog and Redis and wire the rest; closed at the end of the block.
+
+    Both addresses must be set by now: `strata up` fills in those of its embedded servers. With `upgrade`, the catalog
+    and every cell are brought to head first.
+    """
+    if settings.database_url is None or settings.redis_url is None:
+        message = (
+            "Strata does not know its servers: set STRATA_DATABASE_URL and STRATA_REDIS_URL, or run strata up, "
+            f"which starts its own under {settings.data_dir}."
+        )
+        raise ConfigurationError(message)
+    catalog_url = addresses.parse(settings.database_url.get_secret_value())
+    async with AsyncExitStack() as stack:
+        catalog = create_async_engine(
+            addresses.for_asyncpg(catalog_url), pool_size=5, max_overflow=10, pool_pre_ping=True, hide_parameters=True
+        )
+        stack.push_async_callback(catalog.dispose)
+        keys = key_port(settings)
+        registry = Registry(catalog, keys)
+        chains = Chains.at(MIGRATIONS)
+        upgrades = Upgrades(catalog, catalog_url, registry, chains, MIGRATIONS / "catalog")
+        if upgrade:
+            await upgrades.catalog()
+        link = RedisLink(settings.redis_url.get_secret_value(), timeout_s=settings.cache.redis_timeout_s)
+        contexts = ContextCache(ContextLoader(catalog), link, settings.cache)
+        await link.start()
+        stack.push_async_callback(link.close)
+        stack.push_async_callback(contexts.close)
+        engines = CellEngines(registry, settings.pool)
+        stack.push_async_callback(engines.close)
+        cells = CellBuilder(catalog, registry, chains, settings.role_prefix)
+        tokens = TokenAuthority(CatalogSigningKeys(catalog, settings.tokens.lifetime_s), keys, settings.tokens)
+        await tokens.start()
+        if upgrade:
+            await upgrades.cells()
+        yield Runtime(
+            settings=settings,
+            catalog_url=catalog_url,
+            catalog_engine=catalog,
+            key_port=keys,
+            link=link,
+            contexts=contexts,
+            registry=registry,
+            engines=engines,
+            tenants=Tenants(engines, contexts, settings.fence),
+            directory=TenantDirectory(catalog, contexts.announce),
+            cells=cells,
+            provisioning=Provisioning(
+                catalog, catalog_url, registry, cells, homes(chains, cells), contexts.announce
+            ),
+            upgrades=upgrades,
+            tokens=tokens,
+        )

@@ -1,0 +1,28 @@
+"""What staff and the platform did, written in the transaction that did it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from strata.tenancy.catalog.tables import AuditRow
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+SYSTEM = "system"
+"""The actor when nobody in particular asked: sweeping, seeding, upgrading."""
+
+
+def record(
+    session: AsyncSession,
+    actor: str,
+    action: str,
+    subject: str,
+    *,
+    tenant_id: UUID | None = None,
+    detail: dict[str, object] | None = None,
+) -> None:
+    """Add an audit row to the session's transaction. `action` reads noun.verb: tenant.create."""
+    session.add(AuditRow(actor=actor, action=action, subject=subject, tenant_id=tenant_id, detail=detail or {}))

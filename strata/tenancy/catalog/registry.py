@@ -1,0 +1,238 @@
+"""The register of servers and cells; secrets leave it unsealed only towards this process's own pools."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import URL, func, select
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+
+from strata.platform.database import addresses
+from strata.platform.errors import ConflictError, NotFoundError, UnavailableError
+from strata.tenancy.catalog.audit import record
+from strata.tenancy.catalog.tables import CellRow, PlacementRow, ServerRow
+from strata.tenancy.cell.door import CellSecret
+from strata.tenancy.cell.engines import Cell
+from strata.tenancy.model import CellKind, CellState
+
+if TYPE_CHECKING:
+    from strata.platform.keys.port import KeyPort
+
+
+class ServerSummary(msgspec.Struct, frozen=True):
+    name: str
+    region: str
+    address: str
+    draining: bool
+    cells: int
+
+
+class CellSummary(msgspec.Struct, frozen=True):
+    name: str
+    server: str
+    region: str
+    kind: CellKind
+    state: CellState
+    database: str
+    capacity: int
+    tenants: int
+
+
+class UnknownServerError(NotFoundError):
+    code = "unknown-server"
+    title = "No such server"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no server «{name}»; strata server list shows those there are.")
+
+
+class UnknownCellError(NotFoundError):
+    code = "unknown-cell"
+    title = "No such cell"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no cell «{name}»; strata cell list shows those there are.")
+
+
+class NoRoomError(UnavailableError):
+    code = "no-room"
+    title = "No cell has room"
+
+    def __init__(self, kind: CellKind, region: str | None) -> None:
+        where = f" in region {region}" if region else ""
+        super().__init__(f"No open {kind.value} cell or server{where} has room; add one with strata cell add.")
+
+
+class Registry:
+    """Reads and writes the rows of servers and cells. It makes nothing in PostgreSQL: provisioning does."""
+
+    def __init__(self, catalog: AsyncEngine, keys: KeyPort) -> None:
+        self._sessions = async_sessionmaker(catalog, expire_on_commit=False)
+        self._keys = keys
+
+    async def cell(self, name: str) -> Cell:
+        """What a pool needs to reach a cell as the application."""
+        async with self._sessions() as session:
+            found = (
+                await session.execute(
+                    select(CellRow, ServerRow)
+                    .join(ServerRow, ServerRow.id == CellRow.server_id)
+                    .where(CellRow.name == name)
+                )
+            ).one_or_none()
+        if found is None:
+            raise UnknownCellError(name)
+        cell, server = found._tuple()
+        admin = await self.admin_url(server)
+        password = await self._keys.unseal(server.app_password_sealed, f"server/{server.name}/app-password")
+        host, port = admin.host, admin.port
+        if server.app_address is not None:
+            host, _, digits = server.app_address.rpartition(":")
+            port = int(digits)
+        return Cell(
+            name=cell.name,
+            kind=CellKind(cell.kind),
+            url=addresses.for_asyncpg(admin).set(
+                host=host, port=port, username=server.app_role, password=password.decode(), database=cell.database
+            ),
+            secret=await self.cell_secret(cell),
+        )
+
+    async def cell_secret(self, cell: CellRow) -> CellSecret:
+        return CellSecret(await self._keys.unseal(cell.secret_sealed, f"cell/{cell.name}/secret"))
+
+    async def seal_cell_secret(self, name: str, secret: bytes) -> str:
+        return await self._keys.seal(secret, f"cell/{name}/secret")
+
+    async def admin_url(self, server: ServerRow, database: str | None = None) -> URL:
+        """The administrator's address of a server, or of one database there."""
+        dsn = await self._keys.unseal(server.admin_dsn_sealed, f"server/{server.name}/admin-dsn")
+        url = addresses.parse(dsn.decode())
+        return url.set(database=database) if database else url
+
+    async def admin_url_of_cell(self, name: str) -> URL:
+        async with self._sessions() as session:
+            cell = await self.cell_row(session, name)
+            server = await session.get_one(ServerRow, cell.server_id)
+        return await self.admin_url(server, cell.database)
+
+    @staticmethod
+    async def cell_row(session: AsyncSession, name: str) -> CellRow:
+        row = await session.scalar(select(CellRow).where(CellRow.name == name))
+        if row is None:
+            raise UnknownCellError(name)
+        return row
+
+    @staticmethod
+    async def server_row(session: AsyncSession, name: str) -> ServerRow:
+        row = await session.scalar(select(ServerRow).where(ServerRow.name == name))
+        if row is None:
+            raise UnknownServerError(name)
+        return row
+
+    async def add_server(
+        self, name: str, url: URL, region: str, app_role: str, app_password: str, app_address: str | None, actor: str
+    ) -> None:
+        """Record a server that provisioning has prepared; one of that name already there gets the new address."""
+        async with self._sessions.begin() as session:
+            row = await session.scalar(select(ServerRow).where(ServerRow.name == name).with_for_update())
+            if row is None:
+                row = ServerRow(name=name)
+                session.add(row)
+            row.region, row.app_role, row.app_address = region, app_role, app_address
+            row.admin_dsn_sealed = await self._keys.seal(
+                addresses.libpq(url).encode(), f"server/{name}/admin-dsn"
+            )
+            row.app_password_sealed = await self._keys.seal(app_password.encode(), f"server/{name}/app-password")
+            record(session, actor, "server.add", name, detail={"region": region})
+
+    async def drain_server(self, name: str, actor: str, *, draining: bool = True) -> None:
+        async with self._sessions.begin() as session:
+            (await self.server_row(session, name)).draining = draining
+            record(session, actor, "server.drain" if draining else "server.undrain", name)
+
+    async def drain_cell(self, name: str, actor: str, *, draining: bool = True) -> None:
+        async with self._sessions.begin() as session:
+            row = await self.cell_row(session, name)
+            if row.state == CellState.BUILDING:
+                message = f"Cell «{name}» is still being built; run strata cell add again to finish it."
+                raise ConflictError(message)
+            row.state = CellState.DRAINING if draining else CellState.OPEN
+            record(session, actor, "cell.drain" if draining else "cell.undrain", name)
+
+    async def servers(self) -> list[ServerSummary]:
+        cells = select(func.count()).where(CellRow.server_id == ServerRow.id).scalar_subquery()
+        async with self._sessions() as session:
+            rows = (await session.execute(select(ServerRow, cells).order_by(ServerRow.name))).tuples().all()
+        summaries = []
+        for row, count in rows:
+            url = await self.admin_url(row)
+            summaries.append(
+                ServerSummary(row.name, row.region, f"{url.host}:{url.port or 5432}", row.draining, count)
+            )
+        return summaries
+
+    async def cells(self) -> list[CellSummary]:
+        tenants = select(func.count()).where(PlacementRow.cell_id == CellRow.id).scalar_subquery()
+        async with self._sessions() as session:
+            rows = await session.execute(
+                select(CellRow, ServerRow.name, tenants)
+                .join(ServerRow, ServerRow.id == CellRow.server_id)
+                .order_by(CellRow.name)
+            )
+            return [
+                CellSummary(
+                    cell.name,
+                    server,
+                    cell.region,
+                    CellKind(cell.kind),
+                    CellState(cell.state),
+                    cell.database,
+                    cell.capacity,
+                    count,
+                )
+                for cell, server, count in rows.tuples()
+            ]
+
+
+async def choose_cell(session: AsyncSession, region: str | None, name: str | None = None) -> CellRow:
+    """An open shared cell with room, the emptiest first; its row stays locked, so that racers cannot overfill it."""
+    tenants = (
+        select(func.count()).where(PlacementRow.cell_id == CellRow.id).correlate(CellRow).scalar_subquery()
+    )
+    query = (
+        select(CellRow)
+        .join(ServerRow, ServerRow.id == CellRow.server_id)
+        .where(CellRow.kind == CellKind.SHARED, CellRow.state == CellState.OPEN, ServerRow.draining.is_(False))
+        .where(tenants < CellRow.capacity)
+        .order_by(tenants, CellRow.name)
+        .limit(1)
+        .with_for_update(of=CellRow)
+    )
+    if name is not None:
+        await Registry.cell_row(session, name)
+        query = query.where(CellRow.name == name)
+    if region is not None:
+        query = query.where(CellRow.region == region)
+    row = await session.scalar(query)
+    if row is None:
+        raise NoRoomError(CellKind.SHARED, region)
+    return row
+
+
+async def choose_server(session: AsyncSession, region: str | None) -> ServerRow:
+    """Where a dedicated database is made: the server with the fewest cells."""
+    cells = select(func.count()).where(CellRow.server_id == ServerRow.id).correlate(ServerRow).scalar_subquery()
+    query = select(ServerRow).where(ServerRow.draining.is_(False)).order_by(cells, ServerRow.name).limit(1)
+    if region is not None:
+        query = query.where(ServerRow.region == region)
+    row = await session.scalar(query)
+    if row is None:
+        raise NoRoomError(CellKind.DEDICATED, region)
+    return row
+
+
+def dedicated_cell_name(tenant_id: UUID) -> str:
+    return f"dedicated-{tenant_id.hex}"

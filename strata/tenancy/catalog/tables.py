@@ -1,0 +1,196 @@
+"""The catalog: the one truth about who exists and who lives where."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from strata.platform.ids import new_id
+from strata.tenancy.model import CellKind, CellState, TenantStatus, Tier
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class CertificateStatus(StrEnum):
+    PENDING = "pending"
+    ACTIVE = "active"
+    EXPIRED = "expired"
+
+
+def one_of(column: str, states: type[StrEnum]) -> CheckConstraint:
+    """A CHECK that holds a text column to an enum: enum types of PostgreSQL cannot be altered within a transaction."""
+    values = ", ".join(f"'{state.value}'" for state in states)
+    return CheckConstraint(f"{column} IN ({values})", name=f"{column}_known")
+
+
+class CatalogModel(DeclarativeBase):
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map = {datetime: DateTime(timezone=True), str: Text, int: BigInteger}  # noqa: RUF012 - SQLAlchemy reads it
+
+
+class ServerRow(CatalogModel):
+    """A PostgreSQL cluster: holds cells, and is where dedicated databases are made."""
+
+    __tablename__ = "server"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    name: Mapped[str] = mapped_column(unique=True)
+    region: Mapped[str]
+    admin_dsn_sealed: Mapped[str]
+    app_role: Mapped[str]
+    app_password_sealed: Mapped[str]
+    app_address: Mapped[str | None]
+    """host:port of the pooler tenant work goes through; None: straight to the server of the administrator's DSN."""
+    draining: Mapped[bool] = mapped_column(Boolean, default=False, server_default=text("false"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class CellRow(CatalogModel):
+    """A database on a server that can hold tenants."""
+
+    __tablename__ = "cell"
+    __table_args__ = (one_of("kind", CellKind), one_of("state", CellState), Index("ix_cell_server_id", "server_id"))
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    name: Mapped[str] = mapped_column(unique=True)
+    server_id: Mapped[UUID] = mapped_column(ForeignKey("server.id"))
+    database: Mapped[str]
+    kind: Mapped[str]
+    region: Mapped[str]
+    capacity: Mapped[int] = mapped_column(Integer)
+    secret_sealed: Mapped[str]
+    timeline: Mapped[str | None]
+    """The one approved; None until the cell has been built."""
+    state: Mapped[str] = mapped_column(server_default=text("'building'"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class TenantRow(CatalogModel):
+    __tablename__ = "tenant"
+    __table_args__ = (
+        one_of("status", TenantStatus),
+        # A closed tenant keeps its row for the audit, and gives its slug back.
+        Index("uq_tenant_slug_open", "slug", unique=True, postgresql_where=text("status <> 'closed'")),
+        Index("ix_tenant_parent_id", "parent_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    slug: Mapped[str]
+    name: Mapped[str]
+    status: Mapped[str]
+    status_reason: Mapped[str | None]
+    plan: Mapped[str]
+    region: Mapped[str | None]
+    """Pinned to this region; None: anywhere."""
+    parent_id: Mapped[UUID | None] = mapped_column(ForeignKey("tenant.id"))
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+    """Rises with every change of anything a TenantContext shows (triggers see to it)."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    closed_at: Mapped[datetime | None]
+
+
+class PlacementRow(CatalogModel):
+    __tablename__ = "placement"
+    __table_args__ = (
+        one_of("tier", Tier),
+        CheckConstraint("epoch > 0", name="epoch_positive"),
+        Index("ix_placement_cell_id", "cell_id"),
+    )
+
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenant.id"), primary_key=True)
+    cell_id: Mapped[UUID] = mapped_column(ForeignKey("cell.id"))
+    tier: Mapped[str]
+    schema_name: Mapped[str]
+    epoch: Mapped[int]
+
+
+class DomainRow(CatalogModel):
+    """A host name of the tenant's own; routed only once verified and while its certificate is active."""
+
+    __tablename__ = "domain"
+    __table_args__ = (
+        one_of("certificate_status", CertificateStatus),
+        CheckConstraint("hostname = lower(hostname)", name="hostname_lower"),
+        Index("ix_domain_tenant_id", "tenant_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenant.id"))
+    hostname: Mapped[str] = mapped_column(unique=True)
+    verified_at: Mapped[datetime | None]
+    certificate_status: Mapped[str] = mapped_column(server_default=text("'pending'"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class TenantDocumentRow(CatalogModel):
+    """What a facet keeps for a tenant, sparse: defaults are filled in on read."""
+
+    __tablename__ = "tenant_document"
+
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenant.id"), primary_key=True)
+    facet: Mapped[str] = mapped_column(primary_key=True)
+    document: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class AuditRow(CatalogModel):
+    """What staff and the platform did; rows are only ever added (a trigger refuses the rest)."""
+
+    __tablename__ = "audit"
+    __table_args__ = (Index("ix_audit_tenant_id_at", "tenant_id", "at"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    actor: Mapped[str]
+    action: Mapped[str]
+    tenant_id: Mapped[UUID | None]
+    subject: Mapped[str]
+    detail: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'::jsonb"))
+
+
+class SigningKeyState(StrEnum):
+    CURRENT = "current"
+    """Signs, and verifies."""
+    PREVIOUS = "previous"
+    """Verifies until `retires_at`, when the last token that it signed has expired."""
+
+
+class SigningKeyRow(CatalogModel):
+    """Keys that sign access tokens; the private half is sealed by the key port."""
+
+    __tablename__ = "signing_key"
+    __table_args__ = (
+        one_of("state", SigningKeyState),
+        Index("uq_signing_key_current", "state", unique=True, postgresql_where=text("state = 'current'")),
+    )
+
+    kid: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str]
+    private_sealed: Mapped[str]
+    public_jwk: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    retires_at: Mapped[datetime | None]

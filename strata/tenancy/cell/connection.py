@@ -1,0 +1,74 @@
+"""A connection on which no transaction begins except into a tenant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+
+from strata.tenancy.errors import NoTenantEnteredError
+
+
+class TenantConnection(asyncpg.Connection):
+    """asyncpg's connection, for pools of tenant work.
+
+    SQLAlchemy asks its driver for `transaction()` before the first statement; here that yields the transaction which
+    `enter` has begun, or refuses. So a session used outside `tenants.transaction`, or after a commit in mid-request,
+    reaches no data: nothing ever falls back.
+    """
+
+    __slots__ = ("_entered", "_sealed_off")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - asyncpg's own signature
+        super().__init__(*args, **kwargs)
+        self._entered = False
+        self._sealed_off = False
+
+    def seal_off(self) -> None:
+        """From now on only `enter` begins transactions. Before, SQLAlchemy may ask the server for its version."""
+        self._sealed_off = True
+
+    async def enter(self, message: str) -> None:
+        """Send the entry message; on a refusal the transaction is gone again and the error is PostgreSQL's."""
+        try:
+            await self.execute(message)
+        except asyncpg.PostgresError:
+            if not self.is_closed():
+                await self.execute("ROLLBACK")
+            raise
+        self._entered = True
+
+    async def leave(self) -> None:
+        """End a transaction in which no statement was run, which SQLAlchemy therefore knows nothing of."""
+        self._entered = False
+        if self.is_in_transaction():
+            await self.execute("ROLLBACK")
+
+    def transaction(self, *, isolation: Any = None, readonly: Any = False, deferrable: Any = False) -> Any:  # noqa: ANN401
+        if not self._sealed_off:
+            return super().transaction(isolation=isolation, readonly=readonly, deferrable=deferrable)
+        if not self._entered:
+            message = "A statement was sent outside of tenants.transaction(); no tenant, no session."
+            raise NoTenantEnteredError(message)
+        self._entered = False
+        return _EnteredTransaction(self)
+
+
+class _EnteredTransaction:
+    """The transaction that `enter` began, handed to SQLAlchemy to end."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: TenantConnection) -> None:
+        self._connection = connection
+
+    async def start(self) -> None:
+        """Began with `enter`."""
+
+    async def commit(self) -> None:
+        await self._connection.execute("COMMIT")
+
+    async def rollback(self) -> None:
+        # A connection that is gone has been rolled back by PostgreSQL; saying so again would hide why it went.
+        if not self._connection.is_closed():
+            await self._connection.execute("ROLLBACK")

@@ -1,0 +1,75 @@
+"""How this process presents itself at a cell: the capability, and the one message that opens a tenant transaction."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from enum import StrEnum
+from uuid import UUID
+
+from strata.platform.database.names import quoted
+from strata.tenancy.model import Placement, Tier
+
+_BLOCK_BYTES = 64
+
+
+class Isolation(StrEnum):
+    READ_COMMITTED = "READ COMMITTED"
+    REPEATABLE_READ = "REPEATABLE READ"
+    SERIALIZABLE = "SERIALIZABLE"
+
+
+class Refusal(StrEnum):
+    """SQLSTATEs with which `strata.enter` and `strata.tenant` turn a caller away (migrations/cell/sql/0001_door.sql)."""
+
+    STALE_EPOCH = "SM001"
+    FENCED = "SM002"
+    TIMELINE = "SM003"
+    CAPABILITY = "SM004"
+    NOT_ENTERED = "SM005"
+    SERIALIZATION = "40001"
+    """PostgreSQL's own: above READ COMMITTED the snapshot is older than the tenant's lock."""
+
+
+class CellSecret:
+    """The key that cell and application share; never shown, and kept nowhere else in clear."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) > _BLOCK_BYTES:
+            message = f"a cell secret has at most {_BLOCK_BYTES} bytes"
+            raise ValueError(message)
+        self._key = key
+
+    def __repr__(self) -> str:
+        return "CellSecret(***)"
+
+    def padded(self) -> tuple[str, str]:
+        """The inner and outer key blocks of RFC 2104, in hexadecimal: what the cell stores."""
+        block = self._key.ljust(_BLOCK_BYTES, b"\0")
+        return bytes(b ^ 0x36 for b in block).hex(), bytes(b ^ 0x5C for b in block).hex()
+
+    def capability(self, tenant_id: UUID, epoch: int) -> str:
+        """HMAC-SHA256 over tenant and epoch, in hexadecimal; derived at each use, never stored."""
+        return hmac.new(self._key, f"enter|{tenant_id}|{epoch}".encode(), hashlib.sha256).hexdigest()
+
+
+def entry_message(
+    secret: CellSecret, tenant_id: UUID, placement: Placement, isolation: Isolation, *, read_only: bool
+) -> str:
+    """BEGIN, enter, search_path and role as one simple-protocol message: entering costs no round trip of its own.
+
+    The simple protocol takes no parameters; what is put in is a UUID, an integer, hexadecimal digits and a quoted name.
+    search_path and role are set every time, also to their defaults: whatever a statement left behind on the pooled
+    connection ends here. `pg_temp` stands last, or it would be searched first.
+    """
+    mode = "READ ONLY" if read_only else "READ WRITE"
+    capability = secret.capability(tenant_id, placement.epoch)
+    role = placement.schema_name if placement.tier is Tier.SCHEMA else "none"
+    search_path = quoted(placement.schema_name) + ", pg_temp"
+    return (
+        f"BEGIN ISOLATION LEVEL {isolation.value} {mode};"
+        f"SELECT strata.enter('{tenant_id}',{placement.epoch:d},'\\x{capability}'),"
+        f"set_config('search_path','{search_path}',true),set_config('role','{role}',true)"
+    )

@@ -1,0 +1,172 @@
+"""One query that reads everything a TenantContext shows: tenant, placement, and every facet's document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import structlog
+from sqlalchemy import ARRAY, ColumnElement, Row, Select, Text, bindparam, func, select
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from strata.platform.errors import ConfigurationError, InvalidInputError, UnavailableError
+from strata.tenancy.catalog.tables import CellRow, CertificateStatus, DomainRow, PlacementRow, TenantRow
+from strata.tenancy.context import TenantContext
+from strata.tenancy.facets.base import Facet
+from strata.tenancy.facets.registry import FACETS
+from strata.tenancy.model import Placement, TenantStatus, Tier
+from strata.tenancy.plans import plan_named
+
+log = structlog.get_logger(__name__)
+
+_ROUTABLE = frozenset({TenantStatus.ACTIVE, TenantStatus.READ_ONLY, TenantStatus.SUSPENDED, TenantStatus.CLOSING})
+_FACET = "facet_"
+
+
+class NameKind(StrEnum):
+    SLUG = "slug"
+    DOMAIN = "domain"
+
+
+class TenantSnapshot(msgspec.Struct, frozen=True):
+    """What the catalog said of a tenant at one moment; `context` is None when nobody may be routed to it."""
+
+    id: UUID
+    version: int
+    context: TenantContext | None
+    domains: frozenset[str] = frozenset()
+
+    def answers_to(self, kind: NameKind, name: str) -> bool:
+        if self.context is None:
+            return False
+        return self.context.slug == name if kind is NameKind.SLUG else name in self.domains
+
+    def names(self) -> list[tuple[NameKind, str]]:
+        if self.context is None:
+            return []
+        return [(NameKind.SLUG, self.context.slug), *((NameKind.DOMAIN, domain) for domain in self.domains)]
+
+
+class CatalogUnavailableError(UnavailableError):
+    code = "catalog-unavailable"
+    title = "Catalog unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("The catalog of accounts does not answer; try again shortly.")
+
+
+class ContextLoader:
+    def __init__(self, engine: AsyncEngine, facets: Iterable[Facet[Any]] = FACETS) -> None:
+        # One statement needs no BEGIN and ROLLBACK around it.
+        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._facets = tuple(facets)
+        base = self._select()
+        self._by_id = base.where(TenantRow.id == bindparam("tenant_id"))
+        self._by_name: dict[NameKind, Select[*tuple[Any, ...]]] = {
+            NameKind.SLUG: base.where(TenantRow.slug == bindparam("name"), TenantRow.status != TenantStatus.CLOSED),
+            NameKind.DOMAIN: base.where(
+                TenantRow.id
+                == select(DomainRow.tenant_id)
+                .where(DomainRow.hostname == bindparam("name"), *_routed())
+                .scalar_subquery()
+            ),
+        }
+
+    async def by_id(self, tenant_id: UUID) -> TenantSnapshot | None:
+        return await self._load(self._by_id, {"tenant_id": tenant_id})
+
+    async def by_name(self, kind: NameKind, name: str) -> TenantSnapshot | None:
+        return await self._load(self._by_name[kind], {"name": name})
+
+    def _select(self) -> Select[*tuple[Any, ...]]:
+        domains = select(DomainRow.hostname).where(DomainRow.tenant_id == TenantRow.id, *_routed()).correlate(TenantRow)
+        return (
+            select(
+                TenantRow.id,
+                TenantRow.slug,
+                TenantRow.name,
+                TenantRow.status,
+                TenantRow.status_reason,
+                TenantRow.plan,
+                TenantRow.parent_id,
+                TenantRow.version,
+                CellRow.name.label("cell"),
+                PlacementRow.tier,
+                PlacementRow.schema_name,
+                PlacementRow.epoch,
+                func.array(domains.scalar_subquery(), type_=ARRAY(Text)).label("domains"),
+                *(_labelled(facet) for facet in self._facets),
+            )
+            .outerjoin(PlacementRow, PlacementRow.tenant_id == TenantRow.id)
+            .outerjoin(CellRow, CellRow.id == PlacementRow.cell_id)
+        )
+
+    async def _load(self, statement: Select[*tuple[Any, ...]], parameters: dict[str, object]) -> TenantSnapshot | None:
+        try:
+            async with self._engine.connect() as connection:
+                row = (await connection.execute(statement, parameters)).one_or_none()
+        except (DBAPIError, PoolTimeoutError, OSError) as error:
+            if isinstance(error, DBAPIError) and not _connection_trouble(error):
+                raise
+            raise CatalogUnavailableError from error
+        return None if row is None else self._snapshot(row)
+
+    def _snapshot(self, row: Row[Any]) -> TenantSnapshot:
+        status = TenantStatus(row.status)
+        if status not in _ROUTABLE or row.cell is None:
+            return TenantSnapshot(id=row.id, version=row.version, context=None)
+        _known_plan(row.plan, row.slug)
+        fields = row._mapping  # noqa: SLF001 - SQLAlchemy's public name for it
+        decoded: dict[str, Any] = {
+            facet.name: self._decoded(facet, fields[_FACET + facet.name], row) for facet in self._facets
+        }
+        context = TenantContext(
+            id=row.id,
+            slug=row.slug,
+            name=row.name,
+            status=status,
+            plan=row.plan,
+            version=row.version,
+            placement=Placement(cell=row.cell, tier=Tier(row.tier), schema_name=row.schema_name, epoch=row.epoch),
+            status_reason=row.status_reason,
+            parent_id=row.parent_id,
+            **decoded,
+        )
+        return TenantSnapshot(row.id, row.version, context, frozenset(row.domains))
+
+    @staticmethod
+    def _decoded(facet: Facet[Any], document: object, row: Row[Any]) -> msgspec.Struct:
+        try:
+            return facet.decode(document, row.plan)
+        except (msgspec.ValidationError, TypeError, ValueError) as error:
+            # One bad document must not take a tenant down; what its plan gives is safe, and the log says what to mend.
+            log.error("facet.unreadable", tenant_id=str(row.id), facet=facet.name, error=str(error))  # noqa: TRY400
+            return facet.decode(None, row.plan)
+
+
+def _labelled(facet: Facet[Any]) -> ColumnElement[Any]:
+    return facet.expression().label(_FACET + facet.name)
+
+
+def _routed() -> tuple[ColumnElement[bool], ...]:
+    return DomainRow.verified_at.is_not(None), DomainRow.certificate_status == CertificateStatus.ACTIVE
+
+
+def _known_plan(plan: str, slug: str) -> None:
+    try:
+        plan_named(plan)
+    except InvalidInputError as error:
+        message = f"tenant {slug}: {error.detail}"
+        raise ConfigurationError(message) from None
+
+
+def _connection_trouble(error: DBAPIError) -> bool:
+    sqlstate = str(getattr(error.orig, "sqlstate", None) or "")
+    # 08: connection exception; 57P: shut down, starting up, cannot connect now; 53300: too many connections. An empty one
+    # means that the driver never heard from the server.
+    return error.connection_invalidated or not sqlstate or sqlstate.startswith(("08", "57P", "53300"))

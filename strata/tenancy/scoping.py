@@ -1,0 +1,107 @@
+"""The ORM's layer of isolation: every statement gets the tenant's criterion, every new row its stamp.
+
+It stands on its own: with row-level security switched off it still keeps tenants apart for whatever goes through the
+ORM, and it gives the planner the bound tenant id that the policy's function hides from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, ClassVar
+from uuid import UUID
+
+from sqlalchemy import BigInteger, DateTime, Insert, MetaData, Text, bindparam, event, func, text
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    ORMExecuteState,
+    Session,
+    UOWTransaction,
+    mapped_column,
+    with_loader_criteria,
+)
+
+from strata.platform.ids import new_id
+from strata.tenancy.catalog.tables import NAMING
+from strata.tenancy.errors import CrossTenantWriteError
+
+TENANT_PARAMETER = "strata_tenant_id"
+
+
+class TenantModel(DeclarativeBase):
+    """Base of every table that tenants' rows live in: PRIMARY KEY (tenant_id, id), the same on every tier.
+
+    No schema is named: the transaction's search_path decides. Relationships are `lazy="raise"`.
+    """
+
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: DateTime(timezone=True), str: Text, int: BigInteger}
+
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True, sort_order=-20)
+    id: Mapped[UUID] = mapped_column(
+        primary_key=True, sort_order=-10, default=new_id, server_default=text("strata.uuidv7()")
+    )
+
+
+class Timestamped:
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now(), sort_order=90)
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), sort_order=91)
+
+
+# One option object for the life of the process: its cache key never changes, so statements compile once. The id itself
+# arrives as a bound parameter, set per execution from the session.
+_CRITERION = with_loader_criteria(
+    TenantModel,
+    # The name stands in the lambda as a literal: SQLAlchemy would turn a global into a bound value.
+    lambda model: model.tenant_id == bindparam("strata_tenant_id"),
+    include_aliases=True,
+)
+
+
+def install(session_class: type[Session]) -> None:
+    """Put both halves of the layer on a session class; its sessions carry `info["tenant_id"]`."""
+    event.listen(session_class, "do_orm_execute", _scope_statement)
+    event.listen(session_class, "before_flush", _stamp_rows)
+
+
+def _scope_statement(state: ORMExecuteState) -> None:
+    if not state.is_orm_statement:
+        return
+    tenant_id: UUID = state.session.info["tenant_id"]
+    if state.is_insert:
+        _stamp_insert(state, tenant_id)
+        return
+    state.statement = state.statement.options(_CRITERION)
+    parameters = state.parameters
+    if isinstance(parameters, Sequence):
+        state.parameters = [{**each, TENANT_PARAMETER: tenant_id} for each in parameters]
+    else:
+        state.parameters = {**(parameters or {}), TENANT_PARAMETER: tenant_id}
+
+
+def _stamp_insert(state: ORMExecuteState, tenant_id: UUID) -> None:
+    statement = state.statement
+    if not isinstance(statement, Insert):
+        return
+    parameters = state.parameters
+    if isinstance(parameters, Sequence):
+        state.parameters = [{**each, "tenant_id": tenant_id} for each in parameters]
+    elif parameters:
+        state.parameters = {**parameters, "tenant_id": tenant_id}
+    elif statement._multi_values:  # noqa: SLF001 - SQLAlchemy has no public way to see it
+        message = "insert().values([...]) cannot be stamped; pass the rows as the second argument of session.execute()"
+        raise CrossTenantWriteError(message)
+    elif statement.select is None:
+        state.statement = statement.values(tenant_id=tenant_id)
+
+
+def _stamp_rows(session: Session, _context: UOWTransaction, _instances: object) -> None:
+    tenant_id: UUID = session.info["tenant_id"]
+    for row in session.new:
+        if isinstance(row, TenantModel):
+            row.tenant_id = tenant_id
+    for row in [*session.dirty, *session.deleted]:
+        if isinstance(row, TenantModel) and row.tenant_id != tenant_id:
+            message = f"A {type(row).__name__} of another tenant cannot be written in this session."
+            raise CrossTenantWriteError(message)

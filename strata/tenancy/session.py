@@ -1,0 +1,259 @@
+"""The tenant transaction: the one way to a tenant's data, the same on every tier.
+
+    async with tenants.transaction(context) as session:
+        product = await session.scalar(select(Product).where(Product.sku == sku))
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Protocol, TypeVar
+from uuid import UUID
+
+import asyncpg
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.orm import Session
+
+from strata.platform.errors import UnavailableError
+from strata.platform.settings import FenceSettings
+from strata.tenancy import scoping
+from strata.tenancy.cell.connection import TenantConnection
+from strata.tenancy.cell.door import Isolation, Refusal, entry_message
+from strata.tenancy.cell.engines import CellEngines
+from strata.tenancy.cell.fence_wait import FenceWait
+from strata.tenancy.context import TenantContext
+from strata.tenancy.errors import (
+    CapabilityRefusedError,
+    CellClosedError,
+    CellUnavailableError,
+    CommitUnknownError,
+    ConcurrentUpdateError,
+    PlacementUnsettledError,
+    TenantClosingError,
+    TenantReadOnlyError,
+    TenantSuspendedError,
+)
+from strata.tenancy.model import TenantStatus
+
+_ENTRY_TRIES = 8
+_LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError)
+"""What asyncpg raises when a connection is gone; before the first statement that is never the caller's business."""
+_STARTING_UP = (asyncpg.CannotConnectNowError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError)
+
+
+class ContextSource(Protocol):
+    async def fresh(self, tenant_id: UUID) -> TenantContext:
+        """The context as the catalog has it now, past every cache."""
+
+
+class _OrmSession(Session):
+    """Carries the ORM's layer of isolation."""
+
+
+class _ReadOnlyOrmSession(_OrmSession):
+    def flush(self, objects: object = None) -> None:  # noqa: ARG002
+        if self.new or self.dirty or self.deleted:
+            message = "a reading session cannot write; use tenants.transaction()"
+            raise TypeError(message)
+
+
+scoping.install(_OrmSession)
+
+
+class TenantReadSession(AsyncSession):
+    """Reads one tenant's rows, in a READ ONLY transaction."""
+
+    sync_session_class = _ReadOnlyOrmSession
+
+
+class TenantSession(TenantReadSession):
+    """Reads and writes one tenant's rows. Committed by `Tenants`, at the end of the block, and nowhere else."""
+
+    sync_session_class = _OrmSession
+
+
+S = TypeVar("S", bound=TenantReadSession)
+
+
+class Tenants:
+    """Opens sessions into tenants; one per process."""
+
+    def __init__(self, engines: CellEngines, contexts: ContextSource, settings: FenceSettings) -> None:
+        self._engines = engines
+        self._contexts = contexts
+        self._fence = FenceWait(contexts, self._is_open, settings)
+
+    @asynccontextmanager
+    async def transaction(
+        self, context: TenantContext, *, isolation: Isolation = Isolation.READ_COMMITTED
+    ) -> AsyncIterator[TenantSession]:
+        """A session that commits when the block ends and rolls back when it raises.
+
+        For a read-only tenant the transaction is READ ONLY in the database too. Errors: those of
+        `strata.tenancy.errors`; above READ COMMITTED also ConcurrentUpdateError, after which the caller may run the
+        block again.
+        """
+        read_only = context.status is TenantStatus.READ_ONLY
+        async with self._session(TenantSession, context, isolation, read_only=read_only) as session:
+            yield session
+
+    @asynccontextmanager
+    async def reading(
+        self, context: TenantContext, *, isolation: Isolation = Isolation.READ_COMMITTED
+    ) -> AsyncIterator[TenantReadSession]:
+        async with self._session(TenantReadSession, context, isolation, read_only=True) as session:
+            yield session
+
+    @asynccontextmanager
+    async def _session(
+        self, kind: type[S], context: TenantContext, isolation: Isolation, *, read_only: bool
+    ) -> AsyncIterator[S]:
+        connection, driver = await self._enter(context, isolation, read_only=read_only)
+        block_done = False
+        try:
+            session = kind(connection, expire_on_commit=False, info={"tenant_id": context.id})
+            try:
+                with _hanging_up(driver):
+                    async with session.begin():
+                        with _hanging_up(driver):
+                            yield session
+                        block_done = True
+            finally:
+                await session.close()
+        except DBAPIError as error:
+            named = _named(error, context, committing=block_done)
+            if named is None:
+                raise
+            raise named from error
+        finally:
+            await asyncio.shield(_give_back(connection, driver))
+
+    async def _enter(
+        self, context: TenantContext, isolation: Isolation, *, read_only: bool
+    ) -> tuple[AsyncConnection, TenantConnection]:
+        """Come to stand in the tenant's home, wherever it is by then. Nothing of the caller's has run yet."""
+        for _ in range(_ENTRY_TRIES):
+            name = context.placement.cell
+            try:
+                return await self._try_enter(context, isolation, read_only=read_only)
+            except asyncpg.PostgresError as error:
+                match error.sqlstate:
+                    case Refusal.STALE_EPOCH:
+                        context = _admissible(await self._contexts.fresh(context.id))
+                    case Refusal.FENCED:
+                        context = _admissible(await self._fence.wait(context))
+                    case Refusal.SERIALIZATION:
+                        continue
+                    case Refusal.TIMELINE:
+                        raise CellClosedError(name) from error
+                    case Refusal.CAPABILITY:
+                        await self._engines.forget(name)
+                        raise CapabilityRefusedError(name) from error
+                    case _ if isinstance(error, _STARTING_UP):
+                        raise CellUnavailableError(name) from error
+                    case _:
+                        raise
+        raise PlacementUnsettledError(context.id)
+
+    async def _try_enter(
+        self, context: TenantContext, isolation: Isolation, *, read_only: bool
+    ) -> tuple[AsyncConnection, TenantConnection]:
+        home = await self._engines.open(context.placement.cell)
+        message = entry_message(home.cell.secret, context.id, context.placement, isolation, read_only=read_only)
+        # A pool may hold as many dead connections as it has; each is met once and replaced.
+        while True:
+            connection = await self._connect(context.placement.cell)
+            driver: TenantConnection | None = None
+            entered = False
+            try:
+                driver = (await connection.get_raw_connection()).driver_connection
+                assert driver is not None
+                await driver.enter(message)
+                entered = True
+                return connection, driver
+            except _LOST:
+                continue
+            finally:
+                if not entered:
+                    if driver is not None and driver.is_in_transaction():
+                        # Cancelled within the message, or its answer was lost.
+                        driver.terminate()
+                    await asyncio.shield(_give_back(connection, driver))
+
+    async def _connect(self, cell: str) -> AsyncConnection:
+        home = await self._engines.open(cell)
+        try:
+            return await home.engine.connect()
+        except PoolTimeoutError as error:
+            detail = "All connections to this account's database are busy; try again in a moment."
+            raise UnavailableError(detail) from error
+        except (DBAPIError, TimeoutError, OSError) as error:
+            raise CellUnavailableError(cell) from error
+
+    async def _is_open(self, context: TenantContext) -> bool:
+        """Whether the tenant's fence lets a transaction in right now."""
+        try:
+            connection, driver = await self._try_enter(context, Isolation.READ_COMMITTED, read_only=True)
+        except asyncpg.PostgresError as error:
+            return error.sqlstate != Refusal.FENCED
+        await asyncio.shield(_give_back(connection, driver))
+        return True
+
+
+def _admissible(context: TenantContext) -> TenantContext:
+    """A tenant that was suspended or closed since the caller's context was cached does not get in through a retry."""
+    match context.status:
+        case TenantStatus.SUSPENDED:
+            raise TenantSuspendedError(context.id, context.status_reason)
+        case TenantStatus.CLOSING | TenantStatus.CLOSED:
+            raise TenantClosingError(context.id)
+        case _:
+            return context
+
+
+@contextmanager
+def _hanging_up(driver: TenantConnection) -> Iterator[None]:
+    """End the connection at once when the task is cancelled.
+
+    The protocol may then stand in mid-message, and what the next tenant must never meet is a connection in an unknown
+    state. PostgreSQL rolls back what it was doing.
+    """
+    try:
+        yield
+    except (asyncio.CancelledError, GeneratorExit):
+        driver.terminate()
+        raise
+
+
+async def _give_back(connection: AsyncConnection, driver: TenantConnection | None) -> None:
+    """Return the connection to its pool, or throw it away when it is not as it was taken."""
+    if driver is not None and not driver.is_closed():
+        try:
+            await driver.leave()
+        except _LOST:
+            driver.terminate()
+    if driver is None or driver.is_closed():
+        await connection.invalidate()
+    await connection.close()
+
+
+def _driver_error(error: DBAPIError) -> BaseException | None:
+    """asyncpg's exception, beneath SQLAlchemy's adapter's, beneath SQLAlchemy's."""
+    return error.orig.__cause__ if error.orig is not None else None
+
+
+def _named(error: DBAPIError, context: TenantContext, *, committing: bool) -> Exception | None:
+    """Our name for what the database said, where we have one."""
+    if error.connection_invalidated or isinstance(_driver_error(error), _LOST + _STARTING_UP):
+        return CommitUnknownError() if committing else CellUnavailableError(context.placement.cell)
+    match getattr(error.orig, "sqlstate", None):
+        case "25006" if context.status is TenantStatus.READ_ONLY:
+            return TenantReadOnlyError(context.id, context.status_reason)
+        case "40001" | "40P01":
+            return ConcurrentUpdateError()
+        case _:
+            return None

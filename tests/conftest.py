@@ -1,0 +1,46 @@
+"""Fixtures for everything: the servers. A fixture's name exists once (style.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+
+from strata.platform.embedded import EmbeddedRedis
+from tests.servers import PostgresServer, RedisServer, TestServers
+
+# Time limits are pytest-timeout's: an example that waits for a busy machine is no failure.
+hypothesis_settings.register_profile("strata", deadline=None)
+hypothesis_settings.load_profile("strata")
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[TestServers]:
+    with ExitStack() as stack:
+        yield TestServers(stack)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(servers: TestServers) -> PostgresServer:
+    return servers.postgres(1)
+
+
+@pytest.fixture(scope="session")
+def second_postgres_server(servers: TestServers) -> PostgresServer:
+    """Another cluster: where a tenant moves to."""
+    return servers.postgres(2)
+
+
+@pytest.fixture(scope="session")
+def redis_server(servers: TestServers) -> RedisServer:
+    return servers.redis()
+
+
+@pytest.fixture
+def stoppable_redis(tmp_path: Path) -> Iterator[EmbeddedRedis]:
+    """One of this test alone, running: `stop()` it for an outage, `start()` it again on the same port."""
+    with EmbeddedRedis(tmp_path) as server:
+        yield server
