@@ -98,9 +98,7 @@ async def open_runtime(settings: Settings, *, upgrade: bool = False) -> AsyncIte
             tenants=Tenants(engines, contexts, settings.fence),
             directory=TenantDirectory(catalog, contexts.announce),
             cells=cells,
-            provisioning=Provisioning(
-                catalog, catalog_url, registry, cells, homes(chains, cells), contexts.announce
-            ),
+            provisioning=Provisioning(catalog, catalog_url, registry, cells, homes(chains, cells), contexts.announce),
             upgrades=upgrades,
             tokens=tokens,
         )

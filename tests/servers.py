@@ -106,6 +106,7 @@ class TestServers:
     def _containers_work(self) -> bool:
         if self._containers is None:
             self._containers = _docker_answers()
+            _collect_what_docker_left()
         return self._containers
 
     def _give_up_containers(self, error: DockerException) -> None:
@@ -133,20 +134,22 @@ class TestServers:
 
 
 def _docker_answers() -> bool:
-    # A client that finds no engine fails in its constructor and leaves its socket to the garbage collector.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        try:
-            client = docker.from_env(timeout=5)
-        except DockerException:
-            gc.collect()
-            return False
+    client: docker.DockerClient | None = None
     try:
+        client = docker.from_env(timeout=5)
         return bool(client.ping())
     except DockerException:
         return False
     finally:
-        client.close()
+        if client is not None:
+            client.close()
+
+
+def _collect_what_docker_left() -> None:
+    """A client that finds no engine fails in its constructor and leaves its socket to the garbage collector."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 
 import msgspec
@@ -73,11 +73,11 @@ class Hosts:
         self._read[values[0]] = resolved
         return resolved
 
-    def trusts(self, client: Iterable[object] | None) -> bool:
+    def trusts(self, client: tuple[str, int] | None) -> bool:
         """Whether the peer (an ASGI `client`) is a proxy whose X-Forwarded-Host counts."""
         if not self._networks or client is None:
             return False
-        address = str(next(iter(client), ""))
+        address = client[0]
         known = self._trust.get(address)
         if known is None:
             known = self._in_networks(address)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import msgspec
 import structlog
 from sqlalchemy import ARRAY, ColumnElement, Row, Select, Text, bindparam, func, select
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from strata.platform.database.availability import is_unreachable
 from strata.platform.errors import ConfigurationError, InvalidInputError, UnavailableError
 from strata.tenancy.catalog.tables import CellRow, CertificateStatus, DomainRow, PlacementRow, TenantRow
 from strata.tenancy.context import TenantContext
@@ -110,10 +110,11 @@ class ContextLoader:
         try:
             async with self._engine.connect() as connection:
                 row = (await connection.execute(statement, parameters)).one_or_none()
-        except (DBAPIError, PoolTimeoutError, OSError) as error:
-            if isinstance(error, DBAPIError) and not _connection_trouble(error):
-                raise
-            raise CatalogUnavailableError from error
+        except (SQLAlchemyError, OSError) as error:
+            # An OSError can only be the connection's: nothing else is touched here. It includes the time-out of a connect.
+            if isinstance(error, OSError) or is_unreachable(error):
+                raise CatalogUnavailableError from error
+            raise
         return None if row is None else self._snapshot(row)
 
     def _snapshot(self, row: Row[Any]) -> TenantSnapshot:
@@ -142,11 +143,11 @@ class ContextLoader:
     @staticmethod
     def _decoded(facet: Facet[Any], document: object, row: Row[Any]) -> msgspec.Struct:
         try:
-            return facet.decode(document, row.plan)
+            return cast("msgspec.Struct", facet.decode(document, row.plan))
         except (msgspec.ValidationError, TypeError, ValueError) as error:
             # One bad document must not take a tenant down; what its plan gives is safe, and the log says what to mend.
             log.error("facet.unreadable", tenant_id=str(row.id), facet=facet.name, error=str(error))  # noqa: TRY400
-            return facet.decode(None, row.plan)
+            return cast("msgspec.Struct", facet.decode(None, row.plan))
 
 
 def _labelled(facet: Facet[Any]) -> ColumnElement[Any]:
@@ -163,10 +164,3 @@ def _known_plan(plan: str, slug: str) -> None:
     except InvalidInputError as error:
         message = f"tenant {slug}: {error.detail}"
         raise ConfigurationError(message) from None
-
-
-def _connection_trouble(error: DBAPIError) -> bool:
-    sqlstate = str(getattr(error.orig, "sqlstate", None) or "")
-    # 08: connection exception; 57P: shut down, starting up, cannot connect now; 53300: too many connections. An empty one
-    # means that the driver never heard from the server.
-    return error.connection_invalidated or not sqlstate or sqlstate.startswith(("08", "57P", "53300"))

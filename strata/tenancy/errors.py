@@ -105,7 +105,9 @@ class CapabilityRefusedError(StrataError):
     title = "Capability refused"
 
     def __init__(self, cell: str) -> None:
-        super().__init__(f"Cell {cell} refused this process's capability; its secret and the catalog's differ: run strata doctor.")
+        super().__init__(
+            f"Cell {cell} refused this process's capability; its secret and the catalog's differ: run strata doctor."
+        )
         self.cell = cell
 
 

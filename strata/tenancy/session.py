@@ -1,7 +1,7 @@
 """The tenant transaction: the one way to a tenant's data, the same on every tier.
 
-    async with tenants.transaction(context) as session:
-        product = await session.scalar(select(Product).where(Product.sku == sku))
+async with tenants.transaction(context) as session:
+    product = await session.scalar(select(Product).where(Product.sku == sku))
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from strata.tenancy.errors import (
 from strata.tenancy.model import TenantStatus
 
 _ENTRY_TRIES = 8
+_CONNECTION_TRIES = 64
 _LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError)
 """What asyncpg raises when a connection is gone; before the first statement that is never the caller's business."""
 _STARTING_UP = (asyncpg.CannotConnectNowError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError)
@@ -55,7 +56,7 @@ class _OrmSession(Session):
 
 
 class _ReadOnlyOrmSession(_OrmSession):
-    def flush(self, objects: object = None) -> None:  # noqa: ARG002
+    def flush(self, *_args: object, **_kwargs: object) -> None:
         if self.new or self.dirty or self.deleted:
             message = "a reading session cannot write; use tenants.transaction()"
             raise TypeError(message)
@@ -162,27 +163,22 @@ class Tenants:
     async def _try_enter(
         self, context: TenantContext, isolation: Isolation, *, read_only: bool
     ) -> tuple[AsyncConnection, TenantConnection]:
-        home = await self._engines.open(context.placement.cell)
+        name = context.placement.cell
+        home = await self._engines.open(name)
         message = entry_message(home.cell.secret, context.id, context.placement, isolation, read_only=read_only)
-        # A pool may hold as many dead connections as it has; each is met once and replaced.
-        while True:
-            connection = await self._connect(context.placement.cell)
-            driver: TenantConnection | None = None
-            entered = False
+        # After a restart of the server a pool holds dead connections; each is met once and replaced.
+        for _ in range(_CONNECTION_TRIES):
+            connection = await self._connect(name)
+            driver: TenantConnection = (await connection.get_raw_connection()).driver_connection  # type: ignore[assignment]
             try:
-                driver = (await connection.get_raw_connection()).driver_connection
-                assert driver is not None
                 await driver.enter(message)
-                entered = True
+            except BaseException as error:
+                await asyncio.shield(_give_back(connection, driver))
+                if not isinstance(error, _LOST):
+                    raise
+            else:
                 return connection, driver
-            except _LOST:
-                continue
-            finally:
-                if not entered:
-                    if driver is not None and driver.is_in_transaction():
-                        # Cancelled within the message, or its answer was lost.
-                        driver.terminate()
-                    await asyncio.shield(_give_back(connection, driver))
+        raise CellUnavailableError(name)
 
     async def _connect(self, cell: str) -> AsyncConnection:
         home = await self._engines.open(cell)
@@ -229,14 +225,13 @@ def _hanging_up(driver: TenantConnection) -> Iterator[None]:
         raise
 
 
-async def _give_back(connection: AsyncConnection, driver: TenantConnection | None) -> None:
+async def _give_back(connection: AsyncConnection, driver: TenantConnection) -> None:
     """Return the connection to its pool, or throw it away when it is not as it was taken."""
-    if driver is not None and not driver.is_closed():
-        try:
-            await driver.leave()
-        except _LOST:
-            driver.terminate()
-    if driver is None or driver.is_closed():
+    try:
+        await driver.leave()
+    except _LOST:
+        driver.terminate()
+    if driver.is_closed():
         await connection.invalidate()
     await connection.close()
 

@@ -75,16 +75,15 @@ class Registry:
     async def cell(self, name: str) -> Cell:
         """What a pool needs to reach a cell as the application."""
         async with self._sessions() as session:
-            found = (
-                await session.execute(
-                    select(CellRow, ServerRow)
-                    .join(ServerRow, ServerRow.id == CellRow.server_id)
-                    .where(CellRow.name == name)
-                )
-            ).one_or_none()
+            rows = await session.execute(
+                select(CellRow, ServerRow)
+                .join(ServerRow, ServerRow.id == CellRow.server_id)
+                .where(CellRow.name == name)
+            )
+            found = rows.one_or_none()
         if found is None:
             raise UnknownCellError(name)
-        cell, server = found._tuple()
+        cell, server = found
         admin = await self.admin_url(server)
         password = await self._keys.unseal(server.app_password_sealed, f"server/{server.name}/app-password")
         host, port = admin.host, admin.port
@@ -142,9 +141,7 @@ class Registry:
                 row = ServerRow(name=name)
                 session.add(row)
             row.region, row.app_role, row.app_address = region, app_role, app_address
-            row.admin_dsn_sealed = await self._keys.seal(
-                addresses.libpq(url).encode(), f"server/{name}/admin-dsn"
-            )
+            row.admin_dsn_sealed = await self._keys.seal(addresses.libpq(url).encode(), f"server/{name}/admin-dsn")
             row.app_password_sealed = await self._keys.seal(app_password.encode(), f"server/{name}/app-password")
             record(session, actor, "server.add", name, detail={"region": region})
 
@@ -165,13 +162,11 @@ class Registry:
     async def servers(self) -> list[ServerSummary]:
         cells = select(func.count()).where(CellRow.server_id == ServerRow.id).scalar_subquery()
         async with self._sessions() as session:
-            rows = (await session.execute(select(ServerRow, cells).order_by(ServerRow.name))).tuples().all()
+            rows = (await session.execute(select(ServerRow, cells).order_by(ServerRow.name))).all()
         summaries = []
         for row, count in rows:
             url = await self.admin_url(row)
-            summaries.append(
-                ServerSummary(row.name, row.region, f"{url.host}:{url.port or 5432}", row.draining, count)
-            )
+            summaries.append(ServerSummary(row.name, row.region, f"{url.host}:{url.port or 5432}", row.draining, count))
         return summaries
 
     async def cells(self) -> list[CellSummary]:
@@ -193,15 +188,13 @@ class Registry:
                     cell.capacity,
                     count,
                 )
-                for cell, server, count in rows.tuples()
+                for cell, server, count in rows
             ]
 
 
 async def choose_cell(session: AsyncSession, region: str | None, name: str | None = None) -> CellRow:
     """An open shared cell with room, the emptiest first; its row stays locked, so that racers cannot overfill it."""
-    tenants = (
-        select(func.count()).where(PlacementRow.cell_id == CellRow.id).correlate(CellRow).scalar_subquery()
-    )
+    tenants = select(func.count()).where(PlacementRow.cell_id == CellRow.id).correlate(CellRow).scalar_subquery()
     query = (
         select(CellRow)
         .join(ServerRow, ServerRow.id == CellRow.server_id)

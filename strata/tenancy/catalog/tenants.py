@@ -7,7 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Row, Select, delete, or_, select
+from sqlalchemy import Select, delete, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
@@ -38,7 +38,7 @@ class TenantSummary(msgspec.Struct, frozen=True):
     created_at: datetime
 
 
-def _summaries() -> Select[tuple[TenantRow, PlacementRow, str]]:
+def _summaries() -> Select[TenantRow, PlacementRow, str]:
     return (
         select(TenantRow, PlacementRow, CellRow.name)
         .outerjoin(PlacementRow, PlacementRow.tenant_id == TenantRow.id)
@@ -46,8 +46,7 @@ def _summaries() -> Select[tuple[TenantRow, PlacementRow, str]]:
     )
 
 
-def _summary(row: Row[tuple[TenantRow, PlacementRow, str]]) -> TenantSummary:
-    tenant, placement, cell = row._tuple()
+def _summary(tenant: TenantRow, placement: PlacementRow | None, cell: str | None) -> TenantSummary:
     return TenantSummary(
         id=tenant.id,
         slug=tenant.slug,
@@ -71,14 +70,13 @@ class TenantDirectory:
     async def get(self, slug: str) -> TenantSummary:
         """The tenant that has the slug now; UnknownTenantError."""
         async with self._sessions() as session:
-            row = (
-                await session.execute(
-                    _summaries().where(TenantRow.slug == slug, TenantRow.status != TenantStatus.CLOSED)
-                )
-            ).one_or_none()
+            rows = await session.execute(
+                _summaries().where(TenantRow.slug == slug, TenantRow.status != TenantStatus.CLOSED)
+            )
+            row = rows.one_or_none()
         if row is None:
             raise UnknownTenantError(slug)
-        return _summary(row)
+        return _summary(*row)
 
     async def find(
         self,
@@ -101,7 +99,7 @@ class TenantDirectory:
                 or_(TenantRow.slug.contains(search, autoescape=True), TenantRow.name.icontains(search, autoescape=True))
             )
         async with self._sessions() as session:
-            return [_summary(row) for row in (await session.execute(query)).all()]
+            return [_summary(*row) for row in (await session.execute(query))]
 
     async def set_status(self, slug: str, status: TenantStatus, reason: str | None, actor: str) -> TenantSummary:
         """Activate, hold read-only or suspend a tenant; seen by every process at once."""
@@ -138,9 +136,7 @@ class TenantDirectory:
                 await session.execute(
                     insert(TenantDocumentRow)
                     .values(tenant_id=row.id, facet=facet, document=document)
-                    .on_conflict_do_update(
-                        index_elements=["tenant_id", "facet"], set_={"document": document}
-                    )
+                    .on_conflict_do_update(index_elements=["tenant_id", "facet"], set_={"document": document})
                 )
             record(session, actor, f"tenant.{facet}", slug, tenant_id=row.id, detail={"document": document})
         await self._announce(row.id)

@@ -36,12 +36,16 @@ class TenantConnection(asyncpg.Connection):
             if not self.is_closed():
                 await self.execute("ROLLBACK")
             raise
+        except BaseException:
+            # Cancelled, or the answer was lost: whether the transaction has begun is unknown.
+            self.terminate()
+            raise
         self._entered = True
 
     async def leave(self) -> None:
         """End a transaction in which no statement was run, which SQLAlchemy therefore knows nothing of."""
         self._entered = False
-        if self.is_in_transaction():
+        if not self.is_closed() and self.is_in_transaction():
             await self.execute("ROLLBACK")
 
     def transaction(self, *, isolation: Any = None, readonly: Any = False, deferrable: Any = False) -> Any:  # noqa: ANN401

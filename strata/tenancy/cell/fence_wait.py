@@ -37,8 +37,10 @@ class FenceWait:
         self._probers: dict[UUID, asyncio.Task[TenantContext]] = {}
 
     async def wait(self, context: TenantContext) -> TenantContext:
-        """Return the tenant's context once it is open again, here or in its new home; MoveInProgressError when it is
-        not within `fence.wait_s`. The caller enters anew, and may meet the next fence."""
+        """Return the tenant's context once it is open again, here or in its new home.
+
+        MoveInProgressError when it is not within `fence.wait_s`. The caller enters anew, and may meet the next fence.
+        """
         prober = self._probers.get(context.id)
         if prober is None:
             prober = asyncio.create_task(self._probe(context), name=f"fence-{context.id}")

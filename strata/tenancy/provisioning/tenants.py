@@ -182,14 +182,12 @@ class Provisioning:
 
     async def _existing(self, slug: str) -> tuple[TenantRow, PlacementRow | None] | None:
         async with self._sessions() as session:
-            row = (
-                await session.execute(
-                    select(TenantRow, PlacementRow)
-                    .outerjoin(PlacementRow, PlacementRow.tenant_id == TenantRow.id)
-                    .where(TenantRow.slug == slug, TenantRow.status != TenantStatus.CLOSED)
-                )
-            ).one_or_none()
-        return None if row is None else row._tuple()
+            rows = await session.execute(
+                select(TenantRow, PlacementRow)
+                .outerjoin(PlacementRow, PlacementRow.tenant_id == TenantRow.id)
+                .where(TenantRow.slug == slug, TenantRow.status != TenantStatus.CLOSED)
+            )
+            return rows.one_or_none()
 
     async def _register(self, new: NewTenant, plan: str) -> TenantRow:
         async with self._sessions.begin() as session:
@@ -285,9 +283,7 @@ class Provisioning:
         remains = await home.remains(site)
         if any(remains.values()):
             raise RemovalIncompleteError(tenant.slug, remains)
-        removal = Removal(
-            tenant.id, tenant.slug, Tier(site.placement.tier), site.cell.name, datetime.now(UTC), remains
-        )
+        removal = Removal(tenant.id, tenant.slug, Tier(site.placement.tier), site.cell.name, datetime.now(UTC), remains)
         async with self._sessions.begin() as session:
             await self._forget(session, site)
             row = await session.get_one(TenantRow, tenant.id)

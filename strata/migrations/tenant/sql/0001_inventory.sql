@@ -158,7 +158,8 @@ CREATE INDEX ix_stock_ledger_tenant_id_product_id_id ON stock_ledger (tenant_id,
 CREATE INDEX ix_stock_ledger_tenant_id_bin_id_id ON stock_ledger (tenant_id, bin_id, id);
 
 -- The first answer to a request that carried an Idempotency-Key. A row without a response belongs to a transaction
--- that has not ended: nobody else sees it, a second request with the key waits for it.
+-- that has not ended: nobody else sees it, a second request with the key waits for it. Old rows are found by their
+-- id, which begins with the time.
 CREATE TABLE idempotency (
     tenant_id    uuid        NOT NULL,
     id           uuid        NOT NULL DEFAULT strata.uuidv7(),
@@ -171,7 +172,6 @@ CREATE TABLE idempotency (
     CONSTRAINT uq_idempotency_tenant_id_key UNIQUE (tenant_id, key),
     CONSTRAINT ck_idempotency_key_size CHECK (char_length(key) BETWEEN 1 AND 255)
 );
-CREATE INDEX ix_idempotency_tenant_id_created_at ON idempotency (tenant_id, created_at);
 
 -- How much of a limit is in use. Raised and lowered in the transaction that makes or retires the thing.
 CREATE TABLE quota (

@@ -30,7 +30,7 @@ BEGIN
 
     IF claim IS NOT NULL AND result ->> 'outcome' = 'posted' THEN
         UPDATE idempotency AS i SET status = 201, response = result -> 'movement'
-         WHERE i.tenant_id = p_tenant AND i.id = claim;
+         WHERE i.tenant_id = p_tenant AND i.key = p_key AND i.id = claim;
     END IF;
     RETURN result;
 END

@@ -346,9 +346,11 @@ BEGIN
         )
         UPDATE stock_balance AS balance
            SET on_hand = k.on_hand, sequence = k.sequence, expires_on = k.expires_on, updated_at = now()
-          FROM unnest(key_id, key_on_hand, key_sequence, key_expires, key_changed)
-               AS k (id, on_hand, sequence, expires_on, changed)
-         WHERE balance.tenant_id = p_tenant AND balance.id = k.id AND k.changed;
+          FROM unnest(key_id, key_product, key_bin, key_batch, key_on_hand, key_sequence, key_expires, key_changed)
+               AS k (id, product_id, bin_id, batch, on_hand, sequence, expires_on, changed)
+         -- The id would do; with the rest every index of the table finds one row, also one the planner took for empty.
+         WHERE balance.tenant_id = p_tenant AND balance.id = k.id AND balance.product_id = k.product_id
+           AND balance.bin_id = k.bin_id AND balance.batch = k.batch AND k.changed;
     END IF;
 
     -- A balance made for a movement that was then refused goes again; a product that never moved has none.

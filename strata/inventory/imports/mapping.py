@@ -1,0 +1,219 @@
+"""A mapping: a small TOML file that says how rows of somebody's file become products and movements (docs/importing.md)."""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import tomllib
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+
+from strata.inventory.imports.errors import MappingRefusedError, MappingUnknownError
+from strata.inventory.imports.refusals import RefusalCode
+
+PACKAGED = Path(__file__).with_name("mappings")
+
+Code = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]{0,63}$")]
+Place = Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
+
+
+class FileFormat(StrEnum):
+    CSV = "csv"
+
+
+class Normalisation(StrEnum):
+    TRIM = "trim"
+    UPPER = "upper"
+    LOWER = "lower"
+    SQUEEZE = "squeeze"
+    """Runs of white space become one space."""
+
+
+class NameChoice(StrEnum):
+    MOST_FREQUENT = "most-frequent"
+    LATEST = "latest"
+
+
+class MovementKind(StrEnum):
+    """The kinds an imported line can make; the rest need more than one line says."""
+
+    RECEIVE = "receive"
+    PICK = "pick"
+    ADJUST = "adjust"
+
+
+class Reading(StrEnum):
+    """How the file's quantity becomes the movement's."""
+
+    AS_IS = "as-is"
+    NEGATED = "negated"
+
+
+class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class Layout(_Part, frozen=True):
+    format: FileFormat = FileFormat.CSV
+    encoding: str = "utf-8"
+    delimiter: Annotated[str, msgspec.Meta(min_length=1, max_length=1)] = ","
+
+
+class TextColumn(_Part, frozen=True):
+    column: str
+    normalise: tuple[Normalisation, ...] = (Normalisation.TRIM,)
+
+
+class NameColumn(_Part, frozen=True):
+    column: str
+    normalise: tuple[Normalisation, ...] = (Normalisation.TRIM, Normalisation.SQUEEZE)
+    choose: NameChoice = NameChoice.MOST_FREQUENT
+
+
+class TimeColumn(_Part, frozen=True):
+    column: str
+    format: str | None = None
+    """As for strptime; None: ISO 8601."""
+    time_zone: str = "UTC"
+    """For times that name no zone themselves."""
+
+
+class ProductPart(_Part, frozen=True):
+    sku: TextColumn
+    name: NameColumn | None = None
+
+
+class MovementPart(_Part, frozen=True):
+    quantity: str
+    bin: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    zone: Place
+    warehouse: Place
+    reference: str | None = None
+    occurred_at: TimeColumn | None = None
+    group_by: tuple[str, ...] = ()
+    """Lines that follow one another and agree in these columns, and in their rule, are one movement."""
+
+
+class Condition(_Part, frozen=True):
+    """What is asked of one column; everything given must hold. Text is compared trimmed and without regard to case."""
+
+    column: str
+    empty: bool | None = None
+    one_of: tuple[str, ...] | None = None
+    starts_with: tuple[str, ...] | None = None
+    above: float | None = None
+    below: float | None = None
+    equals: float | None = None
+    """A number; for text, `one_of`."""
+
+    def asks_nothing(self) -> bool:
+        asked = (self.empty, self.one_of, self.starts_with, self.above, self.below, self.equals)
+        return all(each is None for each in asked)
+
+
+class RefuseRule(_Part, frozen=True):
+    code: Code
+    because: Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
+    when: tuple[Condition, ...]
+
+
+class PostRule(_Part, frozen=True):
+    kind: MovementKind
+    reason: Code | None = None
+    quantity: Reading = Reading.AS_IS
+    names_product: bool = True
+    """Whether such a line's text is the product's name; on a write-off it often says why instead."""
+    when: tuple[Condition, ...] = ()
+
+
+class MappingDocument(_Part, frozen=True):
+    title: str
+    product: ProductPart
+    movement: MovementPart
+    post: Annotated[tuple[PostRule, ...], msgspec.Meta(min_length=1)]
+    refuse: tuple[RefuseRule, ...] = ()
+    file: Layout = Layout()
+
+
+class Mapping(msgspec.Struct, frozen=True):
+    name: str
+    digest: str
+    """Of the document's content: a run that was begun with another wording is another run."""
+    document: MappingDocument
+
+    def columns(self) -> tuple[str, ...]:
+        """Every column the document names, each once."""
+        document = self.document
+        named = [document.product.sku.column, document.movement.quantity, *document.movement.group_by]
+        if document.product.name is not None:
+            named.append(document.product.name.column)
+        if document.movement.reference is not None:
+            named.append(document.movement.reference)
+        if document.movement.occurred_at is not None:
+            named.append(document.movement.occurred_at.column)
+        rules: list[RefuseRule | PostRule] = [*document.refuse, *document.post]
+        named += [condition.column for rule in rules for condition in rule.when]
+        return tuple(dict.fromkeys(named))
+
+
+def packaged_names() -> list[str]:
+    return sorted(path.stem for path in PACKAGED.glob("*.toml"))
+
+
+def packaged(name: str) -> Mapping:
+    """A mapping that comes with Strata. Names from outside go through here: none of them is ever used as a path."""
+    if name not in packaged_names():
+        raise MappingUnknownError(name, packaged_names())
+    return parse(name, (PACKAGED / f"{name}.toml").read_bytes())
+
+
+def load(name_or_path: str) -> Mapping:
+    """A packaged mapping by name, or one's own by the path of a file that ends in .toml."""
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        return packaged(name_or_path)
+    try:
+        return parse(path.stem, path.read_bytes())
+    except OSError as error:
+        raise MappingRefusedError(name_or_path, f"{error.strerror}") from error
+
+
+def parse(name: str, content: bytes) -> Mapping:
+    try:
+        document = msgspec.convert(tomllib.loads(content.decode("utf-8")), MappingDocument)
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise MappingRefusedError(name, str(error)) from error
+    problem = _problem(document)
+    if problem is not None:
+        raise MappingRefusedError(name, problem)
+    # Of the decoded document, so that a comment or a space more does not make a half-done run another one.
+    digest = hashlib.sha256(msgspec.json.encode(document, order="deterministic")).hexdigest()
+    return Mapping(name, digest, document)
+
+
+def _problem(document: MappingDocument) -> str | None:
+    """What the types cannot say."""
+    try:
+        codecs.lookup(document.file.encoding)
+    except LookupError:
+        return f"there is no encoding «{document.file.encoding}»"
+    occurred_at = document.movement.occurred_at
+    if occurred_at is not None:
+        try:
+            ZoneInfo(occurred_at.time_zone)
+        except (ZoneInfoNotFoundError, ValueError):
+            return f"this machine knows no time zone «{occurred_at.time_zone}»"
+    for rule in document.refuse:
+        if rule.code in set(RefusalCode):
+            return f"the refusal code «{rule.code}» is one of Strata's own"
+        if not rule.when:
+            return f"the rule «{rule.code}» would refuse every row; give it a condition"
+    rules: list[RefuseRule | PostRule] = [*document.refuse, *document.post]
+    for condition in (condition for rule in rules for condition in rule.when):
+        if condition.asks_nothing():
+            return f"a condition on «{condition.column}» asks nothing"
+    return None

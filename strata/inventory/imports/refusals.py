@@ -1,0 +1,49 @@
+"""A row that was not taken: an expected outcome, hence a value."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+EXCERPT = 500
+"""The most of one field, or of a row that has no fields, that is kept to show."""
+
+
+class RefusalCode(StrEnum):
+    """Strata's own reasons; a mapping's rules add theirs."""
+
+    UNREADABLE = "unreadable"
+    BAD_ENCODING = "bad-encoding"
+    ROW_TOO_LONG = "row-too-long"
+    WRONG_FIELD_COUNT = "wrong-field-count"
+    CONTROL_CHARACTER = "control-character"
+    SKU_MISSING = "sku-missing"
+    SKU_TOO_LONG = "sku-too-long"
+    REFERENCE_TOO_LONG = "reference-too-long"
+    QUANTITY_INVALID = "quantity-invalid"
+    QUANTITY_ZERO = "quantity-zero"
+    QUANTITY_SIGN = "quantity-sign"
+    TIME_INVALID = "time-invalid"
+    NO_RULE = "no-rule"
+    SKU_LIMIT = "sku-limit"
+    SHORTAGE = "shortage"
+    PRODUCT_INACTIVE = "product-inactive"
+    NOT_POSTABLE = "not-postable"
+    CANCELLED_OUT = "cancelled-out"
+    MOVEMENT_REFUSED = "movement-refused"
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    line: int
+    """The line of the file at which the row begins, the header being line 1."""
+    code: str
+    message: str
+    source: dict[str, str]
+    """The row as it was read, by column; {"text": …} when it could not be split into columns."""
+
+
+def excerpt(text: str) -> str:
+    """Fit to be stored and shown: undecodable bytes and NUL replaced, cut to EXCERPT."""
+    shown = text[:EXCERPT].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return shown.replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Select, bindparam, delete, func, or_, select, text
+from sqlalchemy.exc import IntegrityError
+
+from strata.inventory import quotas
+from strata.inventory.products.errors import ProductHasHistoryError, ProductNotFoundError, SkuTakenError
+from strata.inventory.products.models import Product
+from strata.inventory.products.schemas import ProductFilter, ProductIn, ProductOut, ProductPatch
+from strata.inventory.quotas import Quota
+from strata.inventory.violations import violated_constraint
+from strata.platform.etags import check_if_match
+from strata.platform.fields import FieldSelection
+from strata.platform.ids import new_id
+from strata.platform.paging import Keyset, Page, Paging
+from strata.tenancy.session import TenantReadSession, TenantSession
+
+PRODUCT_FIELDS = FieldSelection(ProductOut)
+
+_BY_SKU = select(Product).where(Product.sku == bindparam("sku"))
+_BY_ID = select(Product).where(Product.id == bindparam("product_id"))
+_ORDER = Keyset(Product.sku)
+_SKU_CONSTRAINT = "uq_product_tenant_id_sku"
+
+
+def product_out(product: Product) -> ProductOut:
+    return ProductOut(
+        product.id,
+        product.sku,
+        product.name,
+        product.barcode,
+        product.unit,
+        product.weight_grams,
+        product.attributes,
+        product.expiry_policy,
+        product.active,
+        product.version,
+        product.created_at,
+        product.updated_at,
+    )
+
+
+async def product_by_sku(session: TenantReadSession, sku: str) -> Product:
+    product = await session.scalar(_BY_SKU, {"sku": sku})
+    if product is None:
+        raise ProductNotFoundError(sku)
+    return product
+
+
+async def product_by_id(session: TenantReadSession, product_id: UUID) -> Product:
+    product = await session.scalar(_BY_ID, {"product_id": product_id})
+    if product is None:
+        raise ProductNotFoundError(product_id)
+    return product
+
+
+async def list_products(
+    session: TenantReadSession,
+    paging: Paging,
+    wanted: ProductFilter = ProductFilter(),  # noqa: B008 - frozen
+    fields: tuple[str, ...] | None = None,
+) -> Page[ProductOut]:
+    """By SKU. With `fields` the items are dictionaries of just these, read as just these from the database."""
+    names = fields or PRODUCT_FIELDS.all
+    columns = [getattr(Product, name) for name in names]
+    statement: Select[Any] = _filtered(select(*columns, Product.sku.label("position")), wanted)
+    rows = (await session.execute(_ORDER.select_page(statement, paging))).all()
+    if fields is None:
+        return _ORDER.page(
+            rows, paging, item=lambda row: ProductOut(*row[:-1]), position=lambda row: (row.position,)
+        )
+    chosen = _ORDER.page(
+        rows, paging, item=lambda row: dict(zip(names, row, strict=False)), position=lambda row: (row.position,)
+    )
+    return cast("Page[ProductOut]", chosen)
+
+
+def _filtered(statement: Select[Any], wanted: ProductFilter) -> Select[Any]:
+    if wanted.q:
+        statement = statement.where(
+            or_(Product.sku.icontains(wanted.q, autoescape=True), Product.name.icontains(wanted.q, autoescape=True))
+        )
+    if wanted.active is not None:
+        statement = statement.where(Product.active.is_(wanted.active))
+    if wanted.barcode is not None:
+        statement = statement.where(Product.barcode == wanted.barcode)
+    return statement
+
+
+async def create_product(session: TenantSession, data: ProductIn, *, sku_limit: int | None) -> Product:
+    product = Product(**msgspec.structs.asdict(data))
+    session.add(product)
+    await _flush(session, data.sku)
+    if data.active:
+        await quotas.take(session, Quota.SKUS, sku_limit)
+    return product
+
+
+async def change_product(
+    session: TenantSession, product_id: UUID, patch: ProductPatch, *, if_match: str | None, sku_limit: int | None
+) -> Product:
+    product = await _locked(session, product_id)
+    check_if_match(if_match, product.version)
+    was_active = product.active
+    changes = {
+        name: value for name, value in msgspec.structs.asdict(patch).items() if value is not msgspec.UNSET
+    }
+    for name, value in changes.items():
+        setattr(product, name, value)
+    if session.is_modified(product):
+        product.version += 1
+        product.updated_at = func.now()
+        await _flush(session, product.sku)
+        await session.refresh(product, ["updated_at"])
+    if product.active and not was_active:
+        await quotas.take(session, Quota.SKUS, sku_limit)
+    elif was_active and not product.active:
+        await quotas.give_back(session, Quota.SKUS)
+    return product
+
+
+async def delete_product(session: TenantSession, product_id: UUID, *, if_match: str | None) -> None:
+    """Only one that never moved: the ledger refers to its balances for ever."""
+    product = await _locked(session, product_id)
+    check_if_match(if_match, product.version)
+    sku, active = product.sku, product.active
+    await session.delete(product)
+    try:
+        await session.flush()
+    except IntegrityError as error:
+        raise ProductHasHistoryError(sku) from error
+    if active:
+        await quotas.give_back(session, Quota.SKUS)
+
+
+async def _locked(session: TenantSession, product_id: UUID) -> Product:
+    product = await session.scalar(_BY_ID.with_for_update(), {"product_id": product_id})
+    if product is None:
+        raise ProductNotFoundError(product_id)
+    return product
+
+
+async def _flush(session: TenantSession, sku: str) -> None:
+    try:
+        await session.flush()
+    except IntegrityError as error:
+        if violated_constraint(error) == _SKU_CONSTRAINT:
+            raise SkuTakenError(sku) from error
+        raise
+
+
+class EnsuredProducts(msgspec.Struct, frozen=True):
+    created: int
+    refused: frozenset[str]
+    """SKUs for which the plan leaves no room."""
+
+
+# COPY is refused under row-level security; one INSERT from arrays is next best. Ordered: two of these at once then
+# wait for each other in one direction only.
+_INSERT_MISSING = text(
+    """
+    INSERT INTO product (tenant_id, id, sku, name)
+    SELECT :tenant, n.id, n.sku, n.name
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:skus AS text[]), CAST(:names AS text[])) AS n (id, sku, name)
+    ORDER BY n.sku COLLATE "C"
+    ON CONFLICT (tenant_id, sku) DO NOTHING
+    RETURNING sku
+    """
+)
+
+
+async def ensure_products(
+    session: TenantSession, products: Sequence[tuple[str, str]], *, sku_limit: int | None
+) -> EnsuredProducts:
+    """Create those of `products` (SKU, name) that do not exist, up to the limit; the first in the list go first.
+
+    For imports: three statements whatever their number. SKUs must differ from each other.
+    """
+    if not products:
+        return EnsuredProducts(0, frozenset())
+    inserted = set(
+        await session.scalars(
+            _INSERT_MISSING,
+            {
+                "tenant": session.info["tenant_id"],
+                "ids": [new_id() for _ in products],
+                "skus": [sku for sku, _ in products],
+                "names": [name for _, name in products],
+            },
+        )
+    )
+    granted = await quotas.take_up_to(session, Quota.SKUS, sku_limit, len(inserted))
+    surplus = [sku for sku, _ in products if sku in inserted][granted:]
+    if surplus:
+        await session.execute(delete(Product).where(Product.sku.in_(surplus)))
+    return EnsuredProducts(granted, frozenset(surplus))

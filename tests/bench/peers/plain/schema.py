@@ -1,0 +1,44 @@
+"""The tables and functions of one tenant alone, derived from those of Strata so that the two stay the same.
+
+What goes is what tenancy costs: tenant_id in rows, keys, indexes and arguments, partitions by tenant, row-level
+security. What is left is what one would have written for a single organisation.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import strata
+
+SQL = Path(strata.__file__).with_name("migrations") / "tenant" / "sql"
+
+_REMOVALS = (
+    (r"--[^\n]*", ""),
+    (r"(?m)^ *SELECT strata\.(?:partition_by_tenant|secure)\([^;]*;\n", ""),
+    (r"(?m)^ *tenant_id +uuid +NOT NULL,\n", ""),
+    (r" PARTITION BY HASH \(tenant_id\)", ""),
+    (r"\bstrata\.uuidv7\(\)", "uuidv7()"),
+    (r"\(tenant_id, ", "("),
+    (r"(_|\b)tenant_id_", r"\1"),
+    (r"\b(?:\w+\.)?tenant_id = (?:p_tenant|\w+\.tenant_id) AND ", ""),
+    (r"\bp_tenant uuid,\s*", ""),
+    (r"\bp_tenant,\s*", ""),
+)
+
+
+def statements() -> list[str]:
+    """In the order of Strata's own revision; raises when something of tenancy is left that this does not know."""
+    names = sorted(SQL.glob("*.sql"), key=lambda file: file.name != "0001_inventory.sql")
+    texts = [_without_tenancy(file.read_text(encoding="utf-8")) for file in names]
+    for file, text in zip(names, texts, strict=True):
+        if left := re.search(r".*(?:tenant|strata\.).*", text):
+            message = f"{file.name}: the plain peer does not know what to make of: {left.group().strip()}"
+            raise ValueError(message)
+    return texts
+
+
+def _without_tenancy(text: str) -> str:
+    for pattern, replacement in _REMOVALS:
+        text = re.sub(pattern, replacement, text)
+    return text
