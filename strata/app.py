@@ -26,6 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import strata
 from strata.identity.errors import SignInNeededError
 from strata.identity.guards import authorise
+from strata.identity.pages.error_pages import ErrorPages
 from strata.identity.permissions import public
 from strata.platform.health import Probe, Readiness, database_probe
 from strata.platform.http.edge import Edge
@@ -34,18 +35,27 @@ from strata.platform.http.operational import operational_endpoints
 from strata.platform.http.problems import ErrorPage, ProblemResponses
 from strata.platform.metrics import HttpMetrics
 from strata.platform.redis_link import RedisLink
-from strata.platform.settings import Settings
+from strata.platform.settings import HttpSettings, Settings
 from strata.platform.tokens import Claims, TokenAuthority
+from strata.platform.web.assets import StaticAssets
 from strata.routing.host import Hosts
 from strata.routing.middleware import TenantRouting
 from strata.routing.resolve import Resolver
+from strata.tenancy.catalog.registry import Registry
+from strata.tenancy.catalog.tenants import TenantDirectory
 from strata.tenancy.context import TenantContext
 from strata.tenancy.context_cache import ContextCache
+from strata.tenancy.provisioning.tenants import Provisioning
 from strata.tenancy.session import Tenants
 
 OPENAPI_JSON = "/api/v1/openapi.json"
 OPENAPI_PAGE = "/api/v1/docs"
-_ROUTE_MODULES = ("strata.inventory.routes", "strata.inventory.pages", "strata.console.routes")
+_ROUTE_MODULES = (
+    "strata.identity.pages",
+    "strata.inventory.routes",
+    "strata.inventory.pages",
+    "strata.console.routes",
+)
 
 
 class AppRuntime(Protocol):
@@ -63,6 +73,12 @@ class AppRuntime(Protocol):
     def tenants(self) -> Tenants: ...
     @property
     def tokens(self) -> TokenAuthority: ...
+    @property
+    def directory(self) -> TenantDirectory: ...
+    @property
+    def registry(self) -> Registry: ...
+    @property
+    def provisioning(self) -> Provisioning: ...
 
 
 class StrataApp(Litestar):
@@ -89,12 +105,13 @@ def create_app(
     error_page: ErrorPage | None = None,
 ) -> StrataApp:
     """`routes`: None for everything Strata has; tests give a few of their own."""
-    problems = ProblemResponses(error_page)
-    metrics = HttpMetrics()
     http = runtime.settings.http
+    https = http.public_scheme == "https"
+    problems = ProblemResponses(error_page or ErrorPages(https=https))
+    metrics = HttpMetrics()
     app = StrataApp(
         [*(all_routes() if routes is None else routes), _jwks(runtime.tokens), openapi_json],
-        dependencies=_dependencies(runtime.tenants),
+        dependencies=_dependencies(runtime),
         guards=[authorise],
         exception_handlers=problems.exception_handlers,
         request_max_body_size=http.max_body_bytes,
@@ -107,11 +124,11 @@ def create_app(
         optional={"redis": _link_probe(runtime.link)},
     )
     app.edge = Edge(
-        TenantRouting(app.routed, Resolver(Hosts(http), runtime.contexts, runtime.tokens)),
+        StaticAssets(TenantRouting(app.routed, Resolver(Hosts(http), runtime.contexts, runtime.tokens))),
         problems=problems,
         metrics=metrics,
         operational=operational_endpoints(readiness, metrics),
-        https=http.public_scheme == "https",
+        https=https,
     )
     return app
 
@@ -140,14 +157,41 @@ async def provide_context(scope: Scope, claims: Claims | None) -> TenantContext:
     return context
 
 
-def _dependencies(tenants: Tenants) -> dict[str, Provide]:
+def _dependencies(runtime: AppRuntime) -> dict[str, Provide]:
+    tenants = runtime.tenants
+
     async def provide_tenants(context: TenantContext) -> Tenants:  # noqa: ARG001 - the chain
         return tenants
+
+    # These are for sign-in and for the staff's routes, which are few and rarely asked for: no chain needed.
+    async def provide_tokens() -> TokenAuthority:
+        return runtime.tokens
+
+    async def provide_http_settings() -> HttpSettings:
+        return runtime.settings.http
+
+    async def provide_catalog_engine() -> AsyncEngine:
+        return runtime.catalog_engine
+
+    async def provide_directory() -> TenantDirectory:
+        return runtime.directory
+
+    async def provide_registry() -> Registry:
+        return runtime.registry
+
+    async def provide_provisioning() -> Provisioning:
+        return runtime.provisioning
 
     return {
         "claims": Provide(provide_claims),
         "context": Provide(provide_context),
         "tenants": Provide(provide_tenants),
+        "tokens": Provide(provide_tokens),
+        "http_settings": Provide(provide_http_settings),
+        "catalog_engine": Provide(provide_catalog_engine),
+        "directory": Provide(provide_directory),
+        "registry": Provide(provide_registry),
+        "provisioning": Provide(provide_provisioning),
     }
 
 

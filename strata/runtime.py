@@ -17,6 +17,7 @@ from strata.platform.keys.provider import key_port
 from strata.platform.redis_link import RedisLink
 from strata.platform.settings import Settings
 from strata.platform.tokens import TokenAuthority
+from strata.tenancy.catalog.domains import Domains
 from strata.tenancy.catalog.registry import Registry
 from strata.tenancy.catalog.signing_keys import CatalogSigningKeys
 from strata.tenancy.catalog.tenants import TenantDirectory
@@ -43,6 +44,7 @@ class Runtime(msgspec.Struct, frozen=True):
     engines: CellEngines
     tenants: Tenants
     directory: TenantDirectory
+    domains: Domains
     cells: CellBuilder
     provisioning: Provisioning
     upgrades: Upgrades
@@ -97,6 +99,7 @@ async def open_runtime(settings: Settings, *, upgrade: bool = False) -> AsyncIte
             engines=engines,
             tenants=Tenants(engines, contexts, settings.fence),
             directory=TenantDirectory(catalog, contexts.announce),
+            domains=Domains(catalog, contexts.announce),
             cells=cells,
             provisioning=Provisioning(catalog, catalog_url, registry, cells, homes(chains, cells), contexts.announce),
             upgrades=upgrades,

@@ -62,6 +62,14 @@ class DatabaseUnreachableError(UnavailableError):
         )
 
 
+class FileRefusedError(ConfigurationError):
+    code = "file-refused"
+    title = "A file or folder cannot be used"
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"{error.filename} cannot be used ({error.strerror}): mend that, or name another one.")
+
+
 def named(error: BaseException) -> StrataError | None:
     """The error as one of ours; None: nobody expected it, and its traceback is wanted."""
     match error:
@@ -72,6 +80,8 @@ def named(error: BaseException) -> StrataError | None:
         case BaseExceptionGroup():
             # Tasks that ran side by side; what one of them died of is what the person has to mend.
             return named(error.exceptions[0])
+        case OSError(filename=str() | bytes()):
+            return FileRefusedError(error)
         case DBAPIError() | asyncpg.PostgresError() | psycopg.Error() | OSError() | TimeoutError():
             return _of_database(error)
         case _:

@@ -6,20 +6,17 @@ import sys
 from typing import Annotated
 
 import msgspec
-import structlog
 import typer
 
 from strata.cli.options import AsJson, DataDir, Slug
 from strata.cli.output import print_facts, print_json, print_line, print_table
 from strata.cli.surroundings import actor, perform, tenant_url
+from strata.cli.sweeping import sweep_once
 from strata.platform.errors import BadRequestError
 from strata.runtime import Runtime
 from strata.tenancy.catalog.tenants import TenantSummary
 from strata.tenancy.model import TenantStatus, Tier
-from strata.tenancy.provisioning.sweeping import sweep_once
 from strata.tenancy.provisioning.tenants import Created, NewTenant, Removal
-
-log = structlog.get_logger(__name__)
 
 app = typer.Typer(help="Create, find, hold and delete tenants.", rich_markup_mode=None)
 
@@ -47,9 +44,7 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Make a tenant. Run again with the same slug and tier, it changes nothing and says so."""
-    new = NewTenant(
-        slug=slug, name=name or slug, tier=tier, plan=plan, region=region, cell=cell, parent=parent
-    )
+    new = NewTenant(slug=slug, name=name or slug, tier=tier, plan=plan, region=region, cell=cell, parent=parent)
 
     async def act(runtime: Runtime) -> tuple[Created, TenantSummary, str]:
         await sweep_once(runtime.provisioning)
@@ -67,7 +62,9 @@ def create(
 @app.command("list")
 def list_tenants(
     search: Annotated[str | None, typer.Option(help="Only slugs and names that contain this.")] = None,
-    status: Annotated[TenantStatus | None, typer.Option(help="Only these; closed ones show only when asked for.")] = None,
+    status: Annotated[
+        TenantStatus | None, typer.Option(help="Only these; closed ones show only when asked for.")
+    ] = None,
     after: Annotated[str | None, typer.Option(help="Go on after this slug.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
     data_dir: DataDir = None,
@@ -95,27 +92,25 @@ def list_tenants(
 def show(slug: Slug, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """All that the catalog says of a tenant, with its history."""
 
-    async def act(runtime: Runtime) -> dict[str, object]:
+    async def act(runtime: Runtime) -> tuple[dict[str, object], list[dict[str, object]]]:
         tenant = await runtime.directory.get(slug)
         context = await runtime.contexts.fresh(tenant.id)
         history = [
             {"at": row.at, "actor": row.actor, "action": row.action, "detail": row.detail}
             for row in await runtime.provisioning.history(tenant.id)
         ]
-        return {
+        shown = {
             **msgspec.to_builtins(tenant),
             "url": tenant_url(runtime.settings, slug),
             "limits": msgspec.structs.asdict(context.limits),
-            "features": sorted(context.features.enabled),
-            "history": history,
+            "features": sorted(context.features.names),
         }
+        return shown, history
 
-    tenant = perform(act, data_dir, as_json=as_json)
+    tenant, history = perform(act, data_dir, as_json=as_json)
     if as_json:
-        print_json(tenant)
+        print_json({**tenant, "history": history})
         return
-    history = tenant.pop("history")
-    assert isinstance(history, list)
     print_facts({name: _shown(value) for name, value in tenant.items()})
     print_line("")
     print_table(
@@ -164,7 +159,9 @@ def delete(
     if as_json:
         print_json(removal)
         return
-    print_line(f"Deleted {removal.slug} ({removal.id}) from {removal.cell} at {removal.removed_at:%Y-%m-%d %H:%M:%S %Z}.")
+    print_line(
+        f"Deleted {removal.slug} ({removal.id}) from {removal.cell} at {removal.removed_at:%Y-%m-%d %H:%M:%S %Z}."
+    )
     print_table(("LOOKED FOR", "FOUND"), removal.remains.items(), empty="")
 
 
@@ -175,9 +172,7 @@ def _confirm_deletion(slug: str, *, as_json: bool) -> None:
         raise DeletionUnconfirmedError(slug)
 
 
-def _set_status(
-    slug: str, status: TenantStatus, reason: str | None, data_dir: DataDir, *, as_json: bool
-) -> None:
+def _set_status(slug: str, status: TenantStatus, reason: str | None, data_dir: DataDir, *, as_json: bool) -> None:
     async def act(runtime: Runtime) -> TenantSummary:
         return await runtime.directory.set_status(slug, status, reason, actor())
 

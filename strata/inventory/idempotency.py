@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
 
 import msgspec
-from litestar.params import Parameter
+from litestar.params import HeaderParameter
 from sqlalchemy import LargeBinary, Text, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
@@ -25,12 +25,13 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 IdempotencyKeyHeader = Annotated[
     str | None,
-    Parameter(
-        header="Idempotency-Key",
+    HeaderParameter(
+        name="Idempotency-Key",
         required=False,
         description="Repeat the request with the same key as often as you like: it takes effect once.",
     ),
 ]
+_LONGEST_KEY = 255
 REPLAYED = {"Idempotency-Replayed": "true"}
 """The header of an answer that was kept."""
 
@@ -49,7 +50,9 @@ class BadIdempotencyKeyError(BadRequestError):
     title = "Idempotency-Key not usable"
 
     def __init__(self) -> None:
-        super().__init__("Idempotency-Key takes 1 to 255 visible ASCII characters; a UUID made for this request is best.")
+        super().__init__(
+            "Idempotency-Key takes 1 to 255 visible ASCII characters; a UUID made for this request is best."
+        )
 
 
 class IdempotencyConflictError(ConflictError):
@@ -72,7 +75,7 @@ def request_key(header: str | None, operation: str, body: msgspec.Struct | None)
     """`operation`: method and path, such as «POST /movements»."""
     if header is None:
         return None
-    if not 1 <= len(header) <= 255 or not header.isascii() or not header.isprintable():
+    if not 1 <= len(header) <= _LONGEST_KEY or not header.isascii() or not header.isprintable():
         raise BadIdempotencyKeyError
     return RequestKey(header, hashlib.sha256(operation.encode() + b"\n" + msgspec.json.encode(body)).digest())
 

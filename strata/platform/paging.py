@@ -20,9 +20,10 @@ DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
 _LONGEST_CURSOR = 1024
 
+AnySelect = Select[*tuple[Any, ...]]
+
 R = TypeVar("R")
 T = TypeVar("T")
-S = TypeVar("S", bound=Select[Any])
 
 
 class BadCursorError(BadRequestError):
@@ -54,7 +55,7 @@ def decode_cursor(cursor: str, types: Sequence[type]) -> tuple[Any, ...]:
         raise BadCursorError
     try:
         document = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        values: tuple[Any, ...] = msgspec.json.decode(document, type=tuple[types])  # type: ignore[valid-type]
+        values: tuple[Any, ...] = msgspec.json.decode(document, type=tuple[tuple(types)])  # type: ignore[valid-type]
     except (binascii.Error, ValueError, msgspec.MsgspecError) as error:
         raise BadCursorError from error
     for value in values:
@@ -73,7 +74,7 @@ class Keyset:
         self._types = [column.type.python_type for column in columns]
         self._order = [column.desc() if descending else column.asc() for column in columns]
 
-    def select_page(self, statement: S, paging: Paging) -> S:
+    def select_page(self, statement: AnySelect, paging: Paging) -> AnySelect:
         """The statement, narrowed to what follows the cursor, in order, with one row more than the page holds."""
         if paging.cursor is not None:
             values = decode_cursor(paging.cursor, self._types)
@@ -82,7 +83,9 @@ class Keyset:
                 statement = statement.where(first < values[0] if self._descending else first > values[0])
             else:
                 row = tuple_(*self._columns)
-                last = tuple_(*(literal(value, column.type) for value, column in zip(values, self._columns, strict=True)))
+                last = tuple_(
+                    *(literal(value, column.type) for value, column in zip(values, self._columns, strict=True))
+                )
                 # The first column alone besides: over several tables the planner finds an index for nothing else.
                 statement = statement.where(
                     row < last if self._descending else row > last,

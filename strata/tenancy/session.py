@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from strata.platform.errors import UnavailableError
 from strata.platform.settings import FenceSettings
 from strata.tenancy import scoping
-from strata.tenancy.cell.connection import TenantConnection
+from strata.tenancy.cell.connection import TenantConnection, TransactionEndedError
 from strata.tenancy.cell.door import Isolation, Refusal, entry_message
 from strata.tenancy.cell.engines import CellEngines
 from strata.tenancy.cell.fence_wait import FenceWait
@@ -41,6 +41,11 @@ from strata.tenancy.model import TenantStatus
 
 _ENTRY_TRIES = 8
 _CONNECTION_TRIES = 64
+_NOT_YOURS = (
+    "tenants.transaction() commits when its block ends and rolls back when it raises; begin_nested() makes a savepoint."
+)
+_POISONED = "26000"
+"""A prepared statement is gone: SQL of this tenant or of the one before has deallocated it."""
 _LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError)
 """What asyncpg raises when a connection is gone; before the first statement that is never the caller's business."""
 _STARTING_UP = (asyncpg.CannotConnectNowError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError)
@@ -52,7 +57,13 @@ class ContextSource(Protocol):
 
 
 class _OrmSession(Session):
-    """Carries the ORM's layer of isolation."""
+    """Carries the ORM's layer of isolation; leaves the end of the transaction to `Tenants`."""
+
+    def commit(self) -> None:
+        raise TransactionEndedError(_NOT_YOURS)
+
+    def rollback(self) -> None:
+        raise TransactionEndedError(_NOT_YOURS)
 
 
 class _ReadOnlyOrmSession(_OrmSession):
@@ -68,7 +79,7 @@ scoping.install(_OrmSession)
 class TenantReadSession(AsyncSession):
     """Reads one tenant's rows, in a READ ONLY transaction."""
 
-    sync_session_class = _ReadOnlyOrmSession
+    sync_session_class: type[Session] = _ReadOnlyOrmSession
 
 
 class TenantSession(TenantReadSession):
@@ -98,8 +109,7 @@ class Tenants:
         `strata.tenancy.errors`; above READ COMMITTED also ConcurrentUpdateError, after which the caller may run the
         block again.
         """
-        read_only = context.status is TenantStatus.READ_ONLY
-        async with self._session(TenantSession, context, isolation, read_only=read_only) as session:
+        async with self._session(TenantSession, context, isolation, read_only=False) as session:
             yield session
 
     @asynccontextmanager
@@ -113,7 +123,7 @@ class Tenants:
     async def _session(
         self, kind: type[S], context: TenantContext, isolation: Isolation, *, read_only: bool
     ) -> AsyncIterator[S]:
-        connection, driver = await self._enter(context, isolation, read_only=read_only)
+        connection, driver, context = await self._enter(context, isolation, read_only=read_only)
         block_done = False
         try:
             session = kind(connection, expire_on_commit=False, info={"tenant_id": context.id})
@@ -126,6 +136,8 @@ class Tenants:
             finally:
                 await session.close()
         except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) == _POISONED:
+                driver.terminate()
             named = _named(error, context, committing=block_done)
             if named is None:
                 raise
@@ -135,12 +147,17 @@ class Tenants:
 
     async def _enter(
         self, context: TenantContext, isolation: Isolation, *, read_only: bool
-    ) -> tuple[AsyncConnection, TenantConnection]:
-        """Come to stand in the tenant's home, wherever it is by then. Nothing of the caller's has run yet."""
+    ) -> tuple[AsyncConnection, TenantConnection, TenantContext]:
+        """Come to stand in the tenant's home, wherever it is by then; with the context that led there.
+
+        Nothing of the caller's has run yet.
+        """
         for _ in range(_ENTRY_TRIES):
             name = context.placement.cell
+            # The tenant may have been made read-only since the caller's context was cached.
+            read_only = read_only or context.status is TenantStatus.READ_ONLY
             try:
-                return await self._try_enter(context, isolation, read_only=read_only)
+                return *await self._try_enter(context, isolation, read_only=read_only), context
             except asyncpg.PostgresError as error:
                 match error.sqlstate:
                     case Refusal.STALE_EPOCH:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
+from sqlalchemy import text
 
 from strata.runtime import Runtime
 from strata.tenancy.context import TenantContext
@@ -33,6 +34,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
 async def driver_of(session: TenantReadSession) -> TenantConnection:
     """asyncpg's connection beneath the session: simple protocol, COPY, whatever there is."""
+    # SQLAlchemy commits what it knows of, and of statements past it it knows nothing.
+    await session.execute(text("SELECT"))
     connection = await session.connection()
     driver: TenantConnection | None = (await connection.get_raw_connection()).driver_connection
     assert driver is not None

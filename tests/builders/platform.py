@@ -109,7 +109,9 @@ class Tenantry:
     ) -> TenantContext:
         """A new tenant's context. Shared and schema ones live in `cell-1` unless told otherwise."""
         slug = slug or f"t{secrets.token_hex(5)}"
-        new = NewTenant(slug=slug, name=slug.title(), tier=tier, plan=plan, cell=None if tier is Tier.DEDICATED else cell)
+        new = NewTenant(
+            slug=slug, name=slug.title(), tier=tier, plan=plan, cell=None if tier is Tier.DEDICATED else cell
+        )
         await self._runtime.provisioning.create(new, ACTOR)
         return await self._runtime.contexts.get_by_slug(slug)
 

@@ -100,8 +100,9 @@ def _column(row: asyncpg.Record) -> Column:
 def sample(table: Table, tenant_id: UUID, parents: dict[str, Row]) -> Row:
     """A row that fits; `parents` are the tenant's rows by table. Nullable columns stay out."""
     row: Row = {"tenant_id": str(tenant_id), "id": str(uuid4())}
+    required = {column.name for column in table.columns if column.required}
     for reference in table.references:
-        if reference.table in parents:
+        if reference.table in parents and required.issuperset(reference.columns):
             row |= {own: parents[reference.table][other] for own, other in reference.columns.items()}
     for column in table.columns:
         if column.name not in row and column.required:
@@ -112,9 +113,9 @@ def sample(table: Table, tenant_id: UUID, parents: dict[str, Row]) -> Row:
 _VALUES: dict[str, Any] = {
     "text": lambda: f"x{secrets.token_hex(6)}",
     "uuid": lambda: str(uuid4()),
-    "bigint": lambda: 1,
-    "integer": lambda: 1,
-    "smallint": lambda: 1,
+    "bigint": lambda: secrets.randbelow(30_000) + 1,
+    "integer": lambda: secrets.randbelow(30_000) + 1,
+    "smallint": lambda: secrets.randbelow(30_000) + 1,
     "numeric": lambda: "1",
     "boolean": lambda: True,
     "jsonb": dict,

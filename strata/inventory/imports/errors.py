@@ -100,3 +100,14 @@ class UploadTooLargeError(StrataError):
             f"An upload may have {limit_bytes:,} bytes at most; send it packed with gzip, or use strata import.",
             extra={"limit_bytes": limit_bytes},
         )
+
+
+class BinInactiveError(ConflictError):
+    code = "import-bin-inactive"
+    title = "The bin is inactive"
+
+    def __init__(self, bin_code: str) -> None:
+        super().__init__(
+            f"The mapping's bin «{bin_code}» is inactive; activate it, or name another bin in the mapping."
+        )
+        self.bin_code = bin_code

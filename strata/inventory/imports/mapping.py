@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 import tomllib
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -14,11 +15,14 @@ import msgspec
 
 from strata.inventory.imports.errors import MappingRefusedError, MappingUnknownError
 from strata.inventory.imports.refusals import RefusalCode
+from strata.inventory.movements.models import MovementKind
+from strata.inventory.text_rules import BinCode, PlaceCode
 
 PACKAGED = Path(__file__).with_name("mappings")
 
 Code = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]{0,63}$")]
-Place = Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
+KINDS = frozenset({MovementKind.RECEIVE, MovementKind.PICK, MovementKind.ADJUST})
+"""The kinds that one line can make; the others need more than it says."""
 
 
 class FileFormat(StrEnum):
@@ -36,14 +40,6 @@ class Normalisation(StrEnum):
 class NameChoice(StrEnum):
     MOST_FREQUENT = "most-frequent"
     LATEST = "latest"
-
-
-class MovementKind(StrEnum):
-    """The kinds an imported line can make; the rest need more than one line says."""
-
-    RECEIVE = "receive"
-    PICK = "pick"
-    ADJUST = "adjust"
 
 
 class Reading(StrEnum):
@@ -89,9 +85,10 @@ class ProductPart(_Part, frozen=True):
 
 class MovementPart(_Part, frozen=True):
     quantity: str
-    bin: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-    zone: Place
-    warehouse: Place
+    warehouse: PlaceCode
+    zone: PlaceCode
+    bin: BinCode
+    """Where all of it happens; the three are made when they are not there."""
     reference: str | None = None
     occurred_at: TimeColumn | None = None
     group_by: tuple[str, ...] = ()
@@ -138,6 +135,12 @@ class MappingDocument(_Part, frozen=True):
     refuse: tuple[RefuseRule, ...] = ()
     file: Layout = Layout()
 
+    def conditions(self) -> Iterator[Condition]:
+        for refuse in self.refuse:
+            yield from refuse.when
+        for post in self.post:
+            yield from post.when
+
 
 class Mapping(msgspec.Struct, frozen=True):
     name: str
@@ -155,8 +158,7 @@ class Mapping(msgspec.Struct, frozen=True):
             named.append(document.movement.reference)
         if document.movement.occurred_at is not None:
             named.append(document.movement.occurred_at.column)
-        rules: list[RefuseRule | PostRule] = [*document.refuse, *document.post]
-        named += [condition.column for rule in rules for condition in rule.when]
+        named += [condition.column for condition in document.conditions()]
         return tuple(dict.fromkeys(named))
 
 
@@ -197,6 +199,10 @@ def parse(name: str, content: bytes) -> Mapping:
 
 def _problem(document: MappingDocument) -> str | None:
     """What the types cannot say."""
+    return _layout_problem(document) or _rule_problem(document)
+
+
+def _layout_problem(document: MappingDocument) -> str | None:
     try:
         codecs.lookup(document.file.encoding)
     except LookupError:
@@ -205,15 +211,21 @@ def _problem(document: MappingDocument) -> str | None:
     if occurred_at is not None:
         try:
             ZoneInfo(occurred_at.time_zone)
-        except (ZoneInfoNotFoundError, ValueError):
+        except (ZoneInfoNotFoundError, ValueError, OSError):
             return f"this machine knows no time zone «{occurred_at.time_zone}»"
+    return None
+
+
+def _rule_problem(document: MappingDocument) -> str | None:
     for rule in document.refuse:
         if rule.code in set(RefusalCode):
             return f"the refusal code «{rule.code}» is one of Strata's own"
         if not rule.when:
             return f"the rule «{rule.code}» would refuse every row; give it a condition"
-    rules: list[RefuseRule | PostRule] = [*document.refuse, *document.post]
-    for condition in (condition for rule in rules for condition in rule.when):
+    for post in document.post:
+        if post.kind not in KINDS:
+            return f"a line cannot make a {post.kind}; it can {', '.join(sorted(KINDS))}"
+    for condition in document.conditions():
         if condition.asks_nothing():
             return f"a condition on «{condition.column}» asks nothing"
     return None

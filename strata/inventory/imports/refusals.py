@@ -28,8 +28,6 @@ class RefusalCode(StrEnum):
     NO_RULE = "no-rule"
     SKU_LIMIT = "sku-limit"
     SHORTAGE = "shortage"
-    PRODUCT_INACTIVE = "product-inactive"
-    NOT_POSTABLE = "not-postable"
     CANCELLED_OUT = "cancelled-out"
     MOVEMENT_REFUSED = "movement-refused"
 
@@ -39,8 +37,14 @@ class Refusal(msgspec.Struct, frozen=True):
     """The line of the file at which the row begins, the header being line 1."""
     code: str
     message: str
+    """A sentence."""
     source: dict[str, str]
     """The row as it was read, by column; {"text": …} when it could not be split into columns."""
+
+
+def refusal(line: int, code: str, predicate: str, source: dict[str, str]) -> Refusal:
+    """`predicate` ends the sentence that begins with «Line 17»."""
+    return Refusal(line, code, f"Line {line} {predicate}.", source)
 
 
 def excerpt(text: str) -> str:

@@ -16,7 +16,9 @@ class SkuTakenError(ConflictError):
     title = "SKU in use"
 
     def __init__(self, sku: str) -> None:
-        super().__init__(f"There is a product with SKU «{sku}» already; change that one, or choose another SKU.", extra={"sku": sku})
+        super().__init__(
+            f"There is a product with SKU «{sku}» already; change that one, or choose another SKU.", extra={"sku": sku}
+        )
         self.sku = sku
 
 

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from datetime import UTC, datetime
+from typing import cast
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Select, bindparam, delete, func, or_, select, text
+from sqlalchemy import bindparam, delete, or_, select, text
 from sqlalchemy.exc import IntegrityError
 
 from strata.inventory import quotas
@@ -17,7 +18,7 @@ from strata.inventory.violations import violated_constraint
 from strata.platform.etags import check_if_match
 from strata.platform.fields import FieldSelection
 from strata.platform.ids import new_id
-from strata.platform.paging import Keyset, Page, Paging
+from strata.platform.paging import AnySelect, Keyset, Page, Paging
 from strata.tenancy.session import TenantReadSession, TenantSession
 
 PRODUCT_FIELDS = FieldSelection(ProductOut)
@@ -68,19 +69,17 @@ async def list_products(
     """By SKU. With `fields` the items are dictionaries of just these, read as just these from the database."""
     names = fields or PRODUCT_FIELDS.all
     columns = [getattr(Product, name) for name in names]
-    statement: Select[Any] = _filtered(select(*columns, Product.sku.label("position")), wanted)
+    statement = _filtered(select(*columns, Product.sku.label("position")), wanted)
     rows = (await session.execute(_ORDER.select_page(statement, paging))).all()
     if fields is None:
-        return _ORDER.page(
-            rows, paging, item=lambda row: ProductOut(*row[:-1]), position=lambda row: (row.position,)
-        )
+        return _ORDER.page(rows, paging, item=lambda row: ProductOut(*row[:-1]), position=lambda row: (row.position,))
     chosen = _ORDER.page(
         rows, paging, item=lambda row: dict(zip(names, row, strict=False)), position=lambda row: (row.position,)
     )
     return cast("Page[ProductOut]", chosen)
 
 
-def _filtered(statement: Select[Any], wanted: ProductFilter) -> Select[Any]:
+def _filtered(statement: AnySelect, wanted: ProductFilter) -> AnySelect:
     if wanted.q:
         statement = statement.where(
             or_(Product.sku.icontains(wanted.q, autoescape=True), Product.name.icontains(wanted.q, autoescape=True))
@@ -107,16 +106,13 @@ async def change_product(
     product = await _locked(session, product_id)
     check_if_match(if_match, product.version)
     was_active = product.active
-    changes = {
-        name: value for name, value in msgspec.structs.asdict(patch).items() if value is not msgspec.UNSET
-    }
+    changes = {name: value for name, value in msgspec.structs.asdict(patch).items() if value is not msgspec.UNSET}
     for name, value in changes.items():
         setattr(product, name, value)
     if session.is_modified(product):
         product.version += 1
-        product.updated_at = func.now()
+        product.updated_at = datetime.now(UTC)
         await _flush(session, product.sku)
-        await session.refresh(product, ["updated_at"])
     if product.active and not was_active:
         await quotas.take(session, Quota.SKUS, sku_limit)
     elif was_active and not product.active:

@@ -50,9 +50,9 @@ class ProductPatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     sku: Sku | UnsetType = UNSET
     name: Name | UnsetType = UNSET
-    barcode: Barcode | None | UnsetType = UNSET
+    barcode: Barcode | UnsetType | None = UNSET
     unit: Unit | UnsetType = UNSET
-    weight_grams: WeightGrams | None | UnsetType = UNSET
+    weight_grams: WeightGrams | UnsetType | None = UNSET
     attributes: dict[str, AttributeValue] | UnsetType = UNSET
     expiry_policy: ExpiryPolicy | UnsetType = UNSET
     active: bool | UnsetType = UNSET

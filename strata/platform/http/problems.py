@@ -20,6 +20,7 @@ from strata.platform.errors import InvalidInputError, StrataError, UnavailableEr
 log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+_BODY = "body"
 _WHAT_TO_DO = {
     400: "The request could not be understood; see the API's description at /api/v1/docs.",
     401: "Sign in, or send a valid access token.",
@@ -153,18 +154,19 @@ def _http_problem(error: HTTPException) -> Problem:
 def _invalid(error: ValidationException) -> InvalidInputError:
     found = error.extra if isinstance(error.extra, list) else []
     errors = [_located(item) for item in found if isinstance(item, dict)]
-    places = ", ".join(f"{item['path']}: {item['message']}" for item in errors[:3])
+    places = ", ".join(f"{item['path'] or 'the body'}: {item['message']}" for item in errors[:3])
     detail = f"Mend and send again: {places}." if places else "A value is not acceptable; see the API's description."
     return InvalidInputError(detail, extra={"errors": errors})
 
 
 def _located(item: dict[str, Any]) -> dict[str, str]:
     """Litestar's `lines[0].quantity` as a JSON pointer; for anything but the body, `in` says where to look."""
+    source = str(getattr(item.get("source"), "value", None) or _BODY)
     key = str(item.get("key", ""))
-    steps = [step for step in re.split(r"[.\[\]]+", key) if step]
-    source = str(item.get("source", "body"))
-    located = {"path": "/" + "/".join(steps), "message": str(item.get("message", "not acceptable"))}
-    return located if source == "body" else {**located, "in": source}
+    # «data» is what handlers call the whole body, whose pointer is empty (RFC 6901).
+    steps = [] if source == _BODY and key == "data" else [step for step in re.split(r"[.\[\]]+", key) if step]
+    located = {"path": "".join(f"/{step}" for step in steps), "message": str(item.get("message", "not acceptable"))}
+    return located if source == _BODY else {**located, "in": source}
 
 
 def _sentence(text: str) -> str:

@@ -58,7 +58,7 @@ class StaticAssets:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         asset = self._by_path.get(scope["path"]) if scope["path"].startswith(_PREFIX) else None
-        if asset is None or scope["method"] not in {"GET", "HEAD"}:
+        if asset is None or scope.get("method") not in {"GET", "HEAD"}:
             await self._app(scope, receive, send)
             return
         squeezed = _takes_gzip(scope)
@@ -72,7 +72,7 @@ class StaticAssets:
         if squeezed:
             headers.append((b"content-encoding", b"gzip"))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        body = b"" if scope["method"] == "HEAD" else body
+        body = b"" if scope.get("method") == "HEAD" else body
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
 

@@ -54,13 +54,13 @@ class Pages:
         )
         self._environment.globals["asset"] = asset_url
 
-    def markup(self, template: str, frame: Frame, path: str, nonce: str, **values: Any) -> str:
+    def markup(self, template: str, frame: Frame, path: str, nonce: str, **values: object) -> str:
         return self._environment.get_template(template).render(
             frame=frame, look=frame.look, formats=frame.formats, path=path, nonce=nonce, **values
         )
 
     def page(
-        self, template: str, request: Request[Any, Any, Any], frame: Frame, status: int = 200, **values: Any
+        self, template: str, request: Request[Any, Any, Any], frame: Frame, status: int = 200, **values: object
     ) -> Response[str]:
         nonce = new_nonce()
         return Response(

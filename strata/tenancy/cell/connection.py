@@ -6,7 +6,15 @@ from typing import Any
 
 import asyncpg
 
+from strata.platform.errors import StrataError
 from strata.tenancy.errors import NoTenantEnteredError
+
+
+class TransactionEndedError(StrataError):
+    """The transaction did not end where it had to; a programming error."""
+
+    code = "transaction-ended"
+    title = "Transaction already ended"
 
 
 class TenantConnection(asyncpg.Connection):
@@ -70,7 +78,16 @@ class _EnteredTransaction:
         """Began with `enter`."""
 
     async def commit(self) -> None:
-        await self._connection.execute("COMMIT")
+        if not self._connection.is_in_transaction():
+            message = "A statement within the block ended its transaction; what came before it may be written, the rest is not."
+            raise TransactionEndedError(message)
+        # PostgreSQL answers a COMMIT after a failed statement with ROLLBACK and no error: whoever swallowed the failure
+        # would believe that the rest was written.
+        if await self._connection.execute("COMMIT") != "COMMIT":
+            message = (
+                "A statement in the block failed, its error was caught, and so nothing was written; use begin_nested()."
+            )
+            raise TransactionEndedError(message)
 
     async def rollback(self) -> None:
         # A connection that is gone has been rolled back by PostgreSQL; saying so again would hide why it went.

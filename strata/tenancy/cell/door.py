@@ -61,15 +61,16 @@ def entry_message(
     """BEGIN, enter, search_path and role as one simple-protocol message: entering costs no round trip of its own.
 
     The simple protocol takes no parameters; what is put in is a UUID, an integer, hexadecimal digits and a quoted name.
-    search_path and role are set every time, also to their defaults: whatever a statement left behind on the pooled
-    connection ends here. `pg_temp` stands last, or it would be searched first.
+    search_path and role are set every time, also to their defaults, after RESET ALL, CLOSE ALL and UNLISTEN: whatever a
+    statement left behind on the pooled connection ends here (all three together cost nothing measurable). `pg_temp`
+    stands last, or it would be searched first. E'' reads the same whatever standard_conforming_strings was left at.
     """
     mode = "READ ONLY" if read_only else "READ WRITE"
     capability = secret.capability(tenant_id, placement.epoch)
     role = placement.schema_name if placement.tier is Tier.SCHEMA else "none"
     search_path = quoted(placement.schema_name) + ", pg_temp"
     return (
-        f"BEGIN ISOLATION LEVEL {isolation.value} {mode};"
-        f"SELECT strata.enter('{tenant_id}',{placement.epoch:d},'\\x{capability}'),"
+        f"BEGIN ISOLATION LEVEL {isolation.value} {mode}, NOT DEFERRABLE;RESET ALL;CLOSE ALL;UNLISTEN *;"
+        f"SELECT strata.enter('{tenant_id}',{placement.epoch:d},E'\\\\x{capability}'),"
         f"set_config('search_path','{search_path}',true),set_config('role','{role}',true)"
     )

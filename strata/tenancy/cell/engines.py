@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from typing import Any, Protocol
 
 import msgspec
@@ -79,7 +80,13 @@ class CellEngines:
         return engine
 
     def _connect_args(self) -> dict[str, Any]:
-        arguments: dict[str, Any] = {"connection_class": TenantConnection, "timeout": self._settings.acquire_timeout_s}
+        arguments: dict[str, Any] = {
+            "connection_class": TenantConnection,
+            "timeout": self._settings.acquire_timeout_s,
+            # SQL of one tenant must not be able to name, and so replace, a statement that the next will execute on this
+            # connection: DEALLOCATE x; PREPARE x AS DELETE … would run as the neighbour.
+            "prepared_statement_name_func": _unguessable_name,
+        }
         if self._settings.pooler is Pooler.TRANSACTION:
             # A prepared statement belongs to a server connection, and the pooler gives each transaction another one:
             # unnamed statements leave nothing behind, and work with PgBouncer older than 1.21 too.
@@ -89,6 +96,10 @@ class CellEngines:
                 "prepared_statement_name_func": str,
             }
         return arguments
+
+
+def _unguessable_name() -> str:
+    return f"s{secrets.token_hex(16)}"
 
 
 def _seal_off(dbapi_connection: Any, _record: object) -> None:  # noqa: ANN401 - SQLAlchemy's adapter has no public type

@@ -7,7 +7,6 @@ that way and 9 ms this way (architecture, «The tenant transaction»).
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 from uuid import UUID
@@ -24,6 +23,16 @@ class ContextSource(Protocol):
     async def fresh(self, tenant_id: UUID) -> TenantContext: ...
 
 
+class _Prober:
+    """Asks for everybody who waits for one tenant, and stops when nobody does any more."""
+
+    __slots__ = ("task", "waiters")
+
+    def __init__(self, task: asyncio.Task[TenantContext]) -> None:
+        self.task = task
+        self.waiters = 0
+
+
 class FenceWait:
     def __init__(
         self,
@@ -34,7 +43,7 @@ class FenceWait:
         self._contexts = contexts
         self._is_open = is_open
         self._settings = settings
-        self._probers: dict[UUID, asyncio.Task[TenantContext]] = {}
+        self._probers: dict[UUID, _Prober] = {}
 
     async def wait(self, context: TenantContext) -> TenantContext:
         """Return the tenant's context once it is open again, here or in its new home.
@@ -43,22 +52,27 @@ class FenceWait:
         """
         prober = self._probers.get(context.id)
         if prober is None:
-            prober = asyncio.create_task(self._probe(context), name=f"fence-{context.id}")
+            prober = _Prober(asyncio.create_task(self._probe(context), name=f"fence-{context.id}"))
             self._probers[context.id] = prober
-            prober.add_done_callback(lambda _: self._probers.pop(context.id, None))
+        prober.waiters += 1
         try:
-            # Shielded: a waiter that is cancelled must not end the probing for the others.
-            return await asyncio.wait_for(asyncio.shield(prober), self._settings.wait_s)
+            # Shielded: a waiter that is cancelled or gives up must not end the probing for the others.
+            return await asyncio.wait_for(asyncio.shield(prober.task), self._settings.wait_s)
         except TimeoutError:
             raise MoveInProgressError(context.id, self._settings.wait_s) from None
+        finally:
+            prober.waiters -= 1
+            if not prober.waiters:
+                prober.task.cancel()
+            over = prober.task.done() or not prober.waiters
+            if over and self._probers.get(context.id) is prober:
+                del self._probers[context.id]
 
     async def _probe(self, context: TenantContext) -> TenantContext:
-        deadline = time.monotonic() + self._settings.wait_s
         delay_s = _FIRST_PROBE_S
-        while time.monotonic() < deadline:
+        while True:
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, _LONGEST_PROBE_S)
             now = await self._contexts.fresh(context.id)
             if now.placement != context.placement or await self._is_open(now):
                 return now
-        raise MoveInProgressError(context.id, self._settings.wait_s)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from strata.platform.database.administration import administrator
 from strata.platform.database.names import literal, quoted
-from strata.platform.errors import ConfigurationError
+from strata.platform.errors import ConfigurationError, ConflictError
 
 if TYPE_CHECKING:
     import asyncpg
@@ -41,11 +41,19 @@ async def add_server(
         # Roles belong to the cluster: two that add it at once take turns.
         await admin.execute("SELECT pg_advisory_xact_lock(7527)")
         exists = await admin.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role)
+        known_as = await admin.fetchval(
+            "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = $1", role
+        )
+        if known_as not in {None, name}:
+            # A second name would renew the password under the first one's feet.
+            message = f"This cluster is registered already, as server «{known_as}»."
+            raise ConflictError(message)
         verb = "ALTER" if exists else "CREATE"
         await admin.execute(
             f"{verb} ROLE {quoted(role)} LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOINHERIT NOREPLICATION"
             f" PASSWORD {literal(password)}"
         )
+        await admin.execute(f"COMMENT ON ROLE {quoted(role)} IS {literal(name)}")
         for setting, value in (
             ("statement_timeout", f"{statement_timeout_ms}ms"),
             ("idle_in_transaction_session_timeout", "120s"),
@@ -64,6 +72,9 @@ async def _require_fitness(admin: asyncpg.Connection) -> None:
         " r.rolsuper OR r.rolcreatedb AS createdb, r.rolsuper OR r.rolcreaterole AS createrole"
         " FROM pg_roles r WHERE r.rolname = current_user"
     )
+    if facts is None:
+        message = "The administrator's role has gone from pg_roles while it was being looked at."
+        raise ConfigurationError(message)
     missing = [right for right in ("bypass", "createdb", "createrole") if not facts[right]]
     if facts["version"] < OLDEST_VERSION:
         message = f"PostgreSQL {facts['shown']} is too old: Strata needs 15 or newer."

@@ -132,9 +132,7 @@ async def test_a_reader_of_the_past_never_puts_it_back(
     assert int(await raw_redis.hget(f"strata:{{{tenant_id}}}:context", "version") or 0) == version
 
 
-async def test_redis_itself_refuses_an_older_version(
-    one: CacheProcess, runtime: Runtime, tenant_id: UUID
-) -> None:
+async def test_redis_itself_refuses_an_older_version(one: CacheProcess, runtime: Runtime, tenant_id: UUID) -> None:
     old = await one.loader.by_id(tenant_id)
     await rename(runtime.catalog_engine, tenant_id, "Newer")
     new = await one.loader.by_id(tenant_id)

@@ -21,7 +21,9 @@ BEGIN
           AND (p.proname ~ '^(lo_|pg_advisory_|pg_try_advisory_|pg_logical_emit_message)'
                OR p.proname IN ('loread', 'lowrite', 'pg_notify', 'pg_stat_get_activity',
                                 'pg_stat_get_backend_activity', 'pg_lock_status', 'pg_cancel_backend',
-                                'pg_terminate_backend', 'pg_export_snapshot'))
+                                'pg_terminate_backend', 'pg_export_snapshot',
+                                -- What another tenant's transaction left on this pooled connection.
+                                'pg_prepared_statement', 'pg_cursor'))
     LOOP
         -- The owner first, by name: an administrator who is no superuser lives on PUBLIC's grants too.
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', v_function, current_user);
@@ -30,3 +32,23 @@ BEGIN
 END
 $$;
 REVOKE USAGE ON LANGUAGE plpgsql FROM PUBLIC;
+
+-- The application runs no DDL at all. Most is refused for want of ownership; DROP OWNED BY CURRENT_USER is not, and
+-- would take its privileges from every tenant of the cell. Only a superuser may make an event trigger; elsewhere
+-- privileges have to do.
+CREATE FUNCTION strata.refuse_ddl() RETURNS event_trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF session_user = (SELECT c.app_role FROM strata.cell c) THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'the application runs no DDL: ' || tg_tag;
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION strata.refuse_ddl() FROM PUBLIC;
+DO $$
+BEGIN
+    CREATE EVENT TRIGGER strata_refuse_ddl ON ddl_command_start EXECUTE FUNCTION strata.refuse_ddl();
+EXCEPTION WHEN insufficient_privilege THEN
+    RAISE NOTICE 'no event trigger: % is not a superuser', current_user;
+END
+$$;

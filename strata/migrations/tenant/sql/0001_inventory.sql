@@ -184,8 +184,9 @@ CREATE TABLE quota (
     CONSTRAINT ck_quota_used_not_negative CHECK (used >= 0)
 );
 
--- One load of one file through one mapping. `checkpoint` is the number of rows of the file whose outcome is committed;
--- it moves in the transaction that writes those rows' movements and refusals, so a dead run goes on exactly there.
+-- One load of one file through one mapping with some options; the three, and the tenant, are what a run is known by.
+-- `checkpoint` is the number of rows of the file whose outcome is committed (in phase `opening`: of products opened).
+-- It moves in the transaction that writes their movements and refusals, so a dead run goes on exactly there.
 CREATE TABLE import_run (
     tenant_id        uuid        NOT NULL,
     id               uuid        NOT NULL DEFAULT strata.uuidv7(),
@@ -202,19 +203,21 @@ CREATE TABLE import_run (
     products_created bigint      NOT NULL DEFAULT 0,
     movements_posted bigint      NOT NULL DEFAULT 0,
     quantity_sum     bigint      NOT NULL DEFAULT 0,
+    opening_sum      bigint      NOT NULL DEFAULT 0,
     failure          text,
     created_by       text        NOT NULL,
     created_at       timestamptz NOT NULL DEFAULT now(),
     updated_at       timestamptz NOT NULL DEFAULT now(),
     finished_at      timestamptz,
     CONSTRAINT pk_import_run PRIMARY KEY (tenant_id, id),
-    CONSTRAINT uq_import_run_tenant_id_file_digest_mapping UNIQUE (tenant_id, file_digest, mapping),
+    CONSTRAINT uq_import_run_tenant_id_file_digest_mapping_options UNIQUE (tenant_id, file_digest, mapping, options),
     CONSTRAINT ck_import_run_state_known CHECK (state IN ('pending', 'running', 'done', 'failed')),
     CONSTRAINT ck_import_run_options_object CHECK (jsonb_typeof(options) = 'object'),
     CONSTRAINT ck_import_run_checkpoint_not_negative CHECK (checkpoint >= 0)
 );
 
 -- A row of the file that was not taken, with the row as it was read, so that it can be mended and sent again.
+-- `row_number` is the line of the file at which the row begins; the line with the columns' names is 1.
 CREATE TABLE import_refusal (
     tenant_id  uuid   NOT NULL,
     id         uuid   NOT NULL DEFAULT strata.uuidv7(),

@@ -1,0 +1,73 @@
+"""The three demo tenants, one a tier, and their stock."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import msgspec
+
+from strata.inventory.seeding import AssortmentName, assortment, seed_stock
+from strata.runtime import Runtime
+from strata.tenancy.catalog.audit import SYSTEM
+from strata.tenancy.catalog.tenants import TenantSummary
+from strata.tenancy.errors import UnknownTenantError
+from strata.tenancy.model import TenantStatus, Tier
+from strata.tenancy.provisioning.tenants import NewTenant
+
+
+class DemoTenant(msgspec.Struct, frozen=True):
+    new: NewTenant
+    assortment: AssortmentName
+
+
+DEMO_TENANTS = (
+    DemoTenant(NewTenant(slug="acme", name="Acme Hardware", tier=Tier.SHARED), AssortmentName.HARDWARE),
+    DemoTenant(NewTenant(slug="globex", name="Globex Electronics", tier=Tier.SCHEMA), AssortmentName.ELECTRONICS),
+    DemoTenant(NewTenant(slug="initech", name="Initech Foods", tier=Tier.DEDICATED), AssortmentName.GROCERIES),
+)
+
+
+class SeedOutcome(msgspec.Struct, frozen=True):
+    slug: str
+    seeded: bool
+    """False: it had been done before, or the tenant takes no changes now."""
+    products: int = 0
+    bins: int = 0
+    movements: int = 0
+
+
+async def ensure_demo_tenants(runtime: Runtime) -> list[TenantSummary]:
+    return [await _ensure(runtime, demo.new) for demo in DEMO_TENANTS]
+
+
+async def _ensure(runtime: Runtime, new: NewTenant) -> TenantSummary:
+    """One that is there stays as it is, wherever it has been moved."""
+    try:
+        tenant = await runtime.directory.get(new.slug)
+    except UnknownTenantError:
+        tenant = None
+    if tenant is None or tenant.status in {TenantStatus.PROVISIONING, TenantStatus.CLOSING}:
+        await runtime.provisioning.create(new, SYSTEM)
+        tenant = await runtime.directory.get(new.slug)
+    return tenant
+
+
+async def seed_demo_tenants(runtime: Runtime) -> list[SeedOutcome]:
+    outcomes = []
+    for demo in DEMO_TENANTS:
+        tenant = await runtime.directory.get(demo.new.slug)
+        outcomes.append(
+            await seed(runtime, tenant.id, demo.assortment)
+            if tenant.status is TenantStatus.ACTIVE
+            else SeedOutcome(tenant.slug, seeded=False)
+        )
+    return outcomes
+
+
+async def seed(runtime: Runtime, tenant_id: UUID, goods: AssortmentName) -> SeedOutcome:
+    context = await runtime.contexts.fresh(tenant_id)
+    made, done_before = await seed_stock(runtime.tenants, context, assortment(goods), datetime.now(UTC))
+    if done_before:
+        return SeedOutcome(context.slug, seeded=False)
+    return SeedOutcome(context.slug, seeded=True, **msgspec.structs.asdict(made))

@@ -1,0 +1,98 @@
+"""The catalog, Redis, the clock, and tenants that something died over."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import redis.asyncio
+import redis.exceptions
+from sqlalchemy import URL, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from strata.cli.doctor.report import Report
+from strata.platform.database import addresses
+from strata.platform.database.administration import administrator
+from strata.platform.database.catalog_upgrade import catalog_revisions
+from strata.platform.settings import Settings
+from strata.runtime import MIGRATIONS, Runtime
+from strata.tenancy.catalog.tables import TenantRow
+from strata.tenancy.model import TenantStatus
+
+_SKEW_WORTH_A_WARNING_S = 1.0
+# Tokens from machines further apart than this are refused as issued in the future (platform/tokens.py).
+_SKEW_THAT_BREAKS_S = 5.0
+_REDIS_TIMEOUT_S = 2.0
+_SWEPT_WITHIN = timedelta(minutes=1)
+
+
+async def check_catalog(report: Report, url: URL) -> bool:
+    async with administrator(url) as admin:
+        version = await admin.fetchval("SELECT current_setting('server_version')")
+    current, head = await catalog_revisions(url, MIGRATIONS / "catalog")
+    if current == head:
+        report.ok("catalog", f"PostgreSQL {version} at {url.host}:{url.port or 5432}, revision {current}")
+        return True
+    report.failure(
+        "catalog", f"revision {current or 'none'}, the newest is {head}", "Bring it up to date with strata db upgrade."
+    )
+    return False
+
+
+async def check_redis(report: Report, settings: Settings) -> None:
+    if settings.redis_url is None:
+        report.failure("redis", "nobody says where it is", "Set STRATA_REDIS_URL, or start one with strata up.")
+        return
+    client = redis.asyncio.Redis.from_url(
+        settings.redis_url.get_secret_value(), socket_timeout=_REDIS_TIMEOUT_S, socket_connect_timeout=_REDIS_TIMEOUT_S
+    )
+    try:
+        server = await client.info("server")
+    except (redis.exceptions.RedisError, OSError) as error:
+        report.warning(
+            "redis",
+            f"does not answer ({type(error).__name__}); everything works, slower",
+            "Start it, or correct STRATA_REDIS_URL.",
+        )
+    else:
+        report.ok("redis", f"version {server['redis_version']} answers")
+    finally:
+        await client.aclose()
+
+
+async def check_clock(report: Report, runtime: Runtime) -> None:
+    async with runtime.catalog_engine.connect() as connection:
+        before = datetime.now(UTC)
+        theirs: datetime = (await connection.execute(text("SELECT clock_timestamp()"))).scalar_one()
+        after = datetime.now(UTC)
+    skew_s = max((before - theirs).total_seconds(), (theirs - after).total_seconds(), 0.0)
+    found = f"{skew_s:.2f} s between this machine and the catalog's"
+    if skew_s >= _SKEW_THAT_BREAKS_S:
+        report.failure("clock", found, "Run a time service on both: tokens are refused when clocks differ this much.")
+    elif skew_s >= _SKEW_WORTH_A_WARNING_S:
+        report.warning("clock", found, "Run a time service (chrony, systemd-timesyncd) on both machines.")
+    else:
+        report.ok("clock", found)
+
+
+async def check_stuck_tenants(report: Report, runtime: Runtime) -> None:
+    unfinished = [TenantStatus.PROVISIONING, TenantStatus.CLOSING]
+    async with AsyncSession(runtime.catalog_engine) as session:
+        stuck = (
+            await session.scalars(
+                select(TenantRow.slug)
+                .where(TenantRow.status.in_(unfinished), TenantRow.created_at < datetime.now(UTC) - _SWEPT_WITHIN)
+                .order_by(TenantRow.slug)
+            )
+        ).all()
+    if stuck:
+        report.warning(
+            "half-made tenants",
+            ", ".join(stuck),
+            "A running strata up sweeps them within seconds; if it does not, its log says why.",
+        )
+    else:
+        report.ok("half-made tenants", "none")
+
+
+def catalog_url(settings: Settings) -> URL:
+    return addresses.parse(settings.database_url.get_secret_value() if settings.database_url else "")

@@ -1,0 +1,8 @@
+"""The product's pages on a tenant's own address: stock, one product, posting a movement."""
+
+from __future__ import annotations
+
+from strata.inventory.pages.movements import movement_form, post_movement_form, suggest_bins, suggest_products
+from strata.inventory.pages.stock import product, stock
+
+ROUTES = [stock, product, movement_form, post_movement_form, suggest_products, suggest_bins]

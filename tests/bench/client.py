@@ -1,0 +1,149 @@
+"""The load generator: a process of its own that does next to nothing per request.
+
+Raw HTTP/1.1 over keep-alive connections, each sending its next request when the last answer is whole (a closed loop).
+Standard input takes one JSON object a line: {"define": name, "port": …, "requests": [base64, …]} or
+{"run": name, "connections": …, "seconds": …} or {"run": name, "count": …}; each gets one line back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gc
+import itertools
+import re
+import sys
+import time
+from array import array
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import uvloop
+
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
+_WARM_UP_SHARE = 0.1
+
+
+class Target(msgspec.Struct):
+    port: int
+    requests: list[bytes]
+
+
+class Run:
+    """One slice of load: what is asked for next, and what came of it."""
+
+    def __init__(self, target: Target, seconds: float | None, count: int | None) -> None:
+        self._requests: Iterator[bytes] = itertools.cycle(target.requests)
+        now = time.perf_counter_ns()
+        self.counts_from = now + int((seconds or 0) * _WARM_UP_SHARE * 1e9)
+        self._until = now + int((seconds or 3600) * 1e9)
+        self._left = count if count is not None else sys.maxsize
+        self.sent = 0
+        self.latencies_ns = array("Q")
+        self.refused: dict[str, int] = {}
+        self.last_ns = self.counts_from
+
+    def next_request(self) -> bytes | None:
+        if self._left <= 0 or time.perf_counter_ns() >= self._until:
+            return None
+        self._left -= 1
+        self.sent += 1
+        return next(self._requests)
+
+    def answered(self, head: bytes, sent_ns: int, now_ns: int, body: bytes) -> None:
+        # A JSON-RPC server says 200 to what went wrong, too.
+        if not head.startswith(b"HTTP/1.1 2") or b'"error":' in body:
+            what = (head[9:12] + b" " + body[:300]).decode("latin-1")
+            self.refused[what] = self.refused.get(what, 0) + 1
+        elif sent_ns >= self.counts_from:
+            self.latencies_ns.append(now_ns - sent_ns)
+            self.last_ns = now_ns
+
+
+class Connection(asyncio.Protocol):
+    def __init__(self, run: Run, done: asyncio.Future[None]) -> None:
+        self._run = run
+        self._done = done
+        self._buffer = b""
+        self._sent_ns = 0
+        self._finished = False
+        self._transport: asyncio.WriteTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+        self._send()
+
+    def _send(self) -> None:
+        assert self._transport is not None
+        request = self._run.next_request()
+        if request is None:
+            self._finished = True
+            self._transport.close()
+            return
+        self._sent_ns = time.perf_counter_ns()
+        self._transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        now_ns = time.perf_counter_ns()
+        self._buffer = self._buffer + data if self._buffer else data
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        head = self._buffer[:end]
+        length = _LENGTH.search(head)
+        if length is not None:
+            whole = end + 4 + int(length.group(1))
+        elif _CHUNKED.search(head):
+            whole = len(self._buffer) if self._buffer.endswith(b"0\r\n\r\n") else len(self._buffer) + 1
+        else:
+            whole = end + 4
+        if len(self._buffer) < whole:
+            return
+        body, self._buffer = self._buffer[end + 4 :], b""
+        self._run.answered(head, self._sent_ns, now_ns, body)
+        self._send()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._sent_ns and not self._finished:
+            self._run.refused["the server closed the connection"] = 1
+        if not self._done.done():
+            self._done.set_result(None)
+
+
+async def perform(target: Target, order: dict[str, Any]) -> dict[str, Any]:
+    loop = asyncio.get_running_loop()
+    run = Run(target, order.get("seconds"), order.get("count"))
+    ends = [loop.create_future() for _ in range(order.get("connections", 1))]
+    for end in ends:
+        await loop.create_connection(lambda end=end: Connection(run, end), "127.0.0.1", target.port)  # type: ignore[misc]
+    await asyncio.wait(ends)
+    return {
+        "latencies_ns": list(run.latencies_ns),
+        "elapsed_ns": run.last_ns - run.counts_from,
+        "refused": run.refused,
+        "sent": run.sent,
+    }
+
+
+async def main() -> None:
+    targets: dict[str, Target] = {}
+    gc.disable()
+    loop = asyncio.get_running_loop()
+    while line := await loop.run_in_executor(None, sys.stdin.readline):
+        order = msgspec.json.decode(line)
+        answer: dict[str, Any] = {}
+        if "define" in order:
+            requests = [base64.b64decode(each) for each in order["requests"]]
+            targets[order["define"]] = Target(order["port"], requests)
+        else:
+            answer = await perform(targets[order["run"]], order)
+        sys.stdout.write(msgspec.json.encode(answer).decode() + "\n")
+        sys.stdout.flush()
+        gc.collect()
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

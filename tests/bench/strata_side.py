@@ -1,0 +1,104 @@
+"""Strata as measured: a tenant on each tier, filled, served by one process, asked with real tokens."""
+
+from __future__ import annotations
+
+import sys
+
+import msgspec
+from pydantic import SecretStr
+from sqlalchemy import text
+
+from strata.identity.roles import Role
+from strata.identity.tokens import tenant_token
+from strata.platform.database import addresses
+from strata.platform.settings import PoolSettings, Settings
+from strata.runtime import Runtime, open_runtime
+from strata.tenancy.model import Tier
+from strata.tenancy.provisioning.servers import add_server
+from strata.tenancy.provisioning.tenants import NewTenant
+from tests.bench import goods
+from tests.bench.ground import Ground, Server
+
+CATALOG = "bench_catalog"
+POOL = (10, 10)
+"""Connections kept and connections on top, for every pool of every application measured."""
+_SERVER = "server-1"
+_CELL = "cell-1"
+_ACTOR = "bench"
+
+
+class BenchTenant(msgspec.Struct, frozen=True):
+    tier: Tier
+    host: str
+    token: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
+
+def settings(ground: Ground, *, database_url: str | None = None, redis_url: str | None = None) -> Settings:
+    size, overflow = POOL
+    return Settings(
+        database_url=SecretStr(database_url or ground.dsn(CATALOG)),
+        redis_url=SecretStr(redis_url or ground.redis.url),
+        data_dir=ground.directory,
+        role_prefix="bench",
+        pool=PoolSettings(
+            shared_size=size, shared_overflow=overflow, dedicated_size=size, dedicated_overflow=overflow
+        ),
+    )
+
+
+async def prepare(ground: Ground) -> list[BenchTenant]:
+    """A cell, a tenant on each tier with goods in it, and a token for each."""
+    await ground.make_database(CATALOG)
+    async with open_runtime(settings(ground), upgrade=True) as runtime:
+        await register(ground, runtime)
+        await runtime.cells.add_shared(_CELL, _SERVER, actor=_ACTOR)
+        tenants = [await _tenant(runtime, tier) for tier in Tier]
+        databases = [str(row.database) for row in await runtime.registry.cells()]
+    await ground.settle(CATALOG, *databases)
+    return tenants
+
+
+async def register(ground: Ground, runtime: Runtime, *, app_address: str | None = None) -> None:
+    """`app_address`: where applications shall reach the cells, if not directly."""
+    await add_server(
+        runtime.registry,
+        _SERVER,
+        addresses.parse(ground.dsn("postgres")),
+        region="local",
+        role_prefix=runtime.settings.role_prefix,
+        actor=_ACTOR,
+        app_address=app_address,
+    )
+
+
+async def _tenant(runtime: Runtime, tier: Tier) -> BenchTenant:
+    slug = f"bench-{tier}"
+    await runtime.provisioning.create(NewTenant(slug=slug, name=f"Bench {tier}", tier=tier), _ACTOR)
+    context = await runtime.contexts.get_by_slug(slug)
+    async with runtime.tenants.transaction(context) as session:
+        for statement in goods.FILL:
+            await session.execute(text(statement))
+    token = tenant_token(runtime.tokens, context.id, Role.ADMINISTRATOR, subject=_ACTOR)
+    return BenchTenant(tier, f"{slug}.localhost", token)
+
+
+def serve(ground: Ground, *, name: str = "strata", database_url: str | None = None, redis_url: str | None = None) -> Server:
+    size, overflow = (str(each) for each in POOL)
+    return ground.start(
+        name,
+        [sys.executable, "-m", "tests.bench.strata_server", "--port", "{port}"],
+        {
+            "STRATA_DATABASE_URL": database_url or ground.dsn(CATALOG),
+            "STRATA_REDIS_URL": redis_url or ground.redis.url,
+            "STRATA_DATA_DIR": str(ground.directory),
+            "STRATA_ROLE_PREFIX": "bench",
+            "STRATA_POOL__SHARED_SIZE": size,
+            "STRATA_POOL__SHARED_OVERFLOW": overflow,
+            "STRATA_POOL__DEDICATED_SIZE": size,
+            "STRATA_POOL__DEDICATED_OVERFLOW": overflow,
+        },
+    )
