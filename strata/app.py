@@ -25,7 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import strata
 from strata.identity.errors import SignInNeededError
-from strata.identity.guards import authorise
+from strata.identity.guards import Authorisation
 from strata.identity.pages.error_pages import ErrorPages
 from strata.identity.permissions import public
 from strata.platform.health import Probe, Readiness, database_probe
@@ -112,7 +112,7 @@ def create_app(
     app = StrataApp(
         [*(all_routes() if routes is None else routes), _jwks(runtime.tokens), openapi_json],
         dependencies=_dependencies(runtime),
-        guards=[authorise],
+        middleware=[Authorisation],
         exception_handlers=problems.exception_handlers,
         request_max_body_size=http.max_body_bytes,
         openapi_config=_openapi(),

@@ -14,9 +14,14 @@ import typer
 from typer.exceptions import TyperException
 
 from strata import __version__
-from strata.cli import cells, database, doctor, seed, servers, tenants, tokens, up
+from strata.cli import cells, database, domains, servers, tenants, tokens
+from strata.cli.agreements import set_document
+from strata.cli.doctor import doctor
 from strata.cli.failures import named
+from strata.cli.imports import import_file
 from strata.cli.output import print_failure, print_line
+from strata.cli.seed import seed
+from strata.cli.up import up
 from strata.platform.errors import BadRequestError
 
 FAILED = 1
@@ -43,10 +48,13 @@ def _strata(
         print_line(context.get_help())
 
 
-app.command("up")(up.up)
-app.command("seed")(seed.seed)
-app.command("doctor")(doctor.doctor)
+app.command("up")(up)
+app.command("seed")(seed)
+app.command("doctor")(doctor)
+app.command("import")(import_file)
 app.add_typer(tenants.app, name="tenant")
+tenants.app.command("set")(set_document)
+app.add_typer(domains.app, name="domain")
 app.add_typer(servers.app, name="server")
 app.add_typer(cells.app, name="cell")
 app.add_typer(tokens.app, name="token")

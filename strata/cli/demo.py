@@ -6,14 +6,18 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import msgspec
+import structlog
 
 from strata.inventory.seeding import AssortmentName, assortment, seed_stock
+from strata.platform.errors import ConflictError
 from strata.runtime import Runtime
 from strata.tenancy.catalog.audit import SYSTEM
 from strata.tenancy.catalog.tenants import TenantSummary
 from strata.tenancy.errors import UnknownTenantError
 from strata.tenancy.model import TenantStatus, Tier
 from strata.tenancy.provisioning.tenants import NewTenant
+
+log = structlog.get_logger(__name__)
 
 
 class DemoTenant(msgspec.Struct, frozen=True):
@@ -31,7 +35,8 @@ DEMO_TENANTS = (
 class SeedOutcome(msgspec.Struct, frozen=True):
     slug: str
     seeded: bool
-    """False: it had been done before, or the tenant takes no changes now."""
+    """False: it had been done before, or `reason` says why not."""
+    reason: str | None = None
     products: int = 0
     bins: int = 0
     movements: int = 0
@@ -57,11 +62,15 @@ async def seed_demo_tenants(runtime: Runtime) -> list[SeedOutcome]:
     outcomes = []
     for demo in DEMO_TENANTS:
         tenant = await runtime.directory.get(demo.new.slug)
-        outcomes.append(
-            await seed(runtime, tenant.id, demo.assortment)
-            if tenant.status is TenantStatus.ACTIVE
-            else SeedOutcome(tenant.slug, seeded=False)
-        )
+        if tenant.status is not TenantStatus.ACTIVE:
+            outcomes.append(SeedOutcome(tenant.slug, seeded=False, reason=f"the tenant is {tenant.status}"))
+            continue
+        try:
+            outcomes.append(await seed(runtime, tenant.id, demo.assortment))
+        except ConflictError as error:
+            # Somebody's own goods are in the way: no reason not to start.
+            log.warning("no demo stock", tenant=tenant.slug, reason=error.detail)
+            outcomes.append(SeedOutcome(tenant.slug, seeded=False, reason=error.detail))
     return outcomes
 
 

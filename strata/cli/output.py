@@ -51,7 +51,7 @@ def print_facts(facts: Mapping[str, object]) -> None:
 
 def print_failure(error: StrataError, *, as_json: bool) -> None:
     if as_json:
-        document = {**error.extra, "code": error.code, "title": error.title, "detail": error.detail}
+        document = {"code": error.code, "title": error.title, "detail": error.detail, **error.extra}
         sys.stderr.write(msgspec.json.encode(document).decode() + "\n")
         sys.stderr.flush()
     else:

@@ -42,7 +42,7 @@ def seed(
         (
             (
                 o.slug,
-                "seeded" if o.seeded else "nothing to do",
+                "seeded" if o.seeded else o.reason or "nothing to do",
                 *((o.products, o.bins, o.movements) if o.seeded else ()),
             )
             for o in outcomes

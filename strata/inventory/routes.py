@@ -5,6 +5,7 @@ from __future__ import annotations
 from litestar import Router
 from litestar.types import ControllerRouterHandler
 
+from strata.inventory.imports.controllers import ImportController
 from strata.inventory.locations.controllers import BinController, WarehouseController, ZoneController
 from strata.inventory.movements.controllers import MovementController
 from strata.inventory.products.controllers import ProductController
@@ -22,6 +23,7 @@ ROUTES: list[ControllerRouterHandler] = [
             StockController,
             MovementController,
             LedgerController,
+            ImportController,
         ],
     )
 ]

@@ -55,7 +55,7 @@ def decode_cursor(cursor: str, types: Sequence[type]) -> tuple[Any, ...]:
         raise BadCursorError
     try:
         document = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        values: tuple[Any, ...] = msgspec.json.decode(document, type=tuple[tuple(types)])  # type: ignore[valid-type]
+        values: tuple[Any, ...] = msgspec.json.decode(document, type=tuple[tuple(types)])  # type: ignore[misc]
     except (binascii.Error, ValueError, msgspec.MsgspecError) as error:
         raise BadCursorError from error
     for value in values:

@@ -127,8 +127,10 @@ class TokenAuthority:
         audience: Audience = Audience.TENANT,
         lifetime_s: int | None = None,
     ) -> str:
+        """`lifetime_s` is cut to the settings': a key that has been replaced verifies just that long."""
         signer = self._current()
         now = int(self._clock())
+        longest = self._settings.lifetime_s
         claims = Claims(
             sub=subject,
             role=role,
@@ -136,7 +138,7 @@ class TokenAuthority:
             aud=audience,
             iss=self._settings.issuer,
             iat=now,
-            exp=now + (self._settings.lifetime_s if lifetime_s is None else lifetime_s),
+            exp=now + (longest if lifetime_s is None else min(lifetime_s, longest)),
             jti=uuid4().hex,
             tenant=tenant,
         )

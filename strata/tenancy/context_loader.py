@@ -61,7 +61,7 @@ class CatalogUnavailableError(UnavailableError):
 
 
 class ContextLoader:
-    def __init__(self, engine: AsyncEngine, facets: Iterable[Facet[Any]] = FACETS) -> None:
+    def __init__(self, engine: AsyncEngine, facets: Iterable[Facet[Any, Any]] = FACETS) -> None:
         # One statement needs no BEGIN and ROLLBACK around it.
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._facets = tuple(facets)
@@ -141,7 +141,7 @@ class ContextLoader:
         return TenantSnapshot(row.id, row.version, context, frozenset(row.domains))
 
     @staticmethod
-    def _decoded(facet: Facet[Any], document: object, row: Row[Any]) -> msgspec.Struct:
+    def _decoded(facet: Facet[Any, Any], document: object, row: Row[Any]) -> msgspec.Struct:
         try:
             return cast("msgspec.Struct", facet.decode(document, row.plan))
         except (msgspec.ValidationError, TypeError, ValueError) as error:
@@ -150,7 +150,7 @@ class ContextLoader:
             return cast("msgspec.Struct", facet.decode(None, row.plan))
 
 
-def _labelled(facet: Facet[Any]) -> ColumnElement[Any]:
+def _labelled(facet: Facet[Any, Any]) -> ColumnElement[Any]:
     return facet.expression().label(_FACET + facet.name)
 
 

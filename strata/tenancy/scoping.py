@@ -6,12 +6,26 @@ ORM, and it gives the planner the bound tenant id that the policy's function hid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
 
-from sqlalchemy import BigInteger, DateTime, Insert, MetaData, Text, bindparam, event, func, text
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    DateTime,
+    FetchedValue,
+    Insert,
+    MetaData,
+    SelectBase,
+    Text,
+    Update,
+    bindparam,
+    event,
+    func,
+    text,
+)
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -38,7 +52,7 @@ class TenantModel(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMING)
     type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: DateTime(timezone=True), str: Text, int: BigInteger}
 
-    tenant_id: Mapped[UUID] = mapped_column(primary_key=True, sort_order=-20)
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True, sort_order=-20, server_default=FetchedValue())
     id: Mapped[UUID] = mapped_column(
         primary_key=True, sort_order=-10, default=new_id, server_default=text("strata.uuidv7()")
     )
@@ -66,34 +80,67 @@ def install(session_class: type[Session]) -> None:
 
 
 def _scope_statement(state: ORMExecuteState) -> None:
-    if not state.is_orm_statement:
-        return
     tenant_id: UUID = state.session.info["tenant_id"]
-    if state.is_insert:
+    if state.is_insert and state.is_orm_statement:
         _stamp_insert(state, tenant_id)
         return
-    state.statement = state.statement.options(_CRITERION)
+    # Not only ORM statements: select(exists().where(Product.sku == …)) is none by itself and has one inside.
+    if not (state.is_orm_statement or isinstance(state.statement, SelectBase)):
+        return
+    if isinstance(state.statement, Update) and _names_tenant(state.statement):
+        raise CrossTenantWriteError(_STAYS)
     parameters = state.parameters
+    if state.is_update and isinstance(parameters, Sequence):
+        # By primary key, which takes no criterion: the key is completed with the session's tenant instead.
+        state.parameters = [{**each, "tenant_id": tenant_id} for each in parameters]
+        return
+    state.statement = state.statement.options(_CRITERION)
     if isinstance(parameters, Sequence):
         state.parameters = [{**each, TENANT_PARAMETER: tenant_id} for each in parameters]
     else:
         state.parameters = {**(parameters or {}), TENANT_PARAMETER: tenant_id}
 
 
+# SQLAlchemy has no public way to see what an INSERT or UPDATE sets.
+# ruff: noqa: SLF001
+
+_STAYS = "tenant_id cannot be set: a row stays with its tenant."
+_LISTED = "insert().values([...]) cannot be stamped; pass the rows as the second argument of session.execute()"
+
+
 def _stamp_insert(state: ORMExecuteState, tenant_id: UUID) -> None:
     statement = state.statement
     if not isinstance(statement, Insert):
         return
+    conflict = getattr(statement, "_post_values_clause", None)
+    if "tenant_id" in dict(getattr(conflict, "update_values_to_set", None) or {}):
+        raise CrossTenantWriteError(_STAYS)
+    if statement._multi_values:
+        raise CrossTenantWriteError(_LISTED)
     parameters = state.parameters
     if isinstance(parameters, Sequence):
         state.parameters = [{**each, "tenant_id": tenant_id} for each in parameters]
     elif parameters:
         state.parameters = {**parameters, "tenant_id": tenant_id}
-    elif statement._multi_values:  # noqa: SLF001 - SQLAlchemy has no public way to see it
-        message = "insert().values([...]) cannot be stamped; pass the rows as the second argument of session.execute()"
-        raise CrossTenantWriteError(message)
     elif statement.select is None:
-        state.statement = statement.values(tenant_id=tenant_id)
+        statement = statement.values(tenant_id=tenant_id)
+    elif "tenant_id" in (statement._select_names or ()):
+        # Left out, the column's default fills it in.
+        raise CrossTenantWriteError(_STAYS)
+    if statement.select is not None or any(not isinstance(each, BindParameter) for each in _values(statement).values()):
+        # What is selected within is scoped too; by value, for the parameters of an INSERT are its columns.
+        statement = statement.options(
+            with_loader_criteria(TenantModel, lambda model: model.tenant_id == tenant_id, include_aliases=True)
+        )
+    state.statement = statement
+
+
+def _values(statement: Insert | Update) -> Mapping[Any, Any]:
+    return statement._values or {}
+
+
+def _names_tenant(statement: Update) -> bool:
+    return any(getattr(column, "key", column) == "tenant_id" for column in _values(statement))
 
 
 def _stamp_rows(session: Session, _context: UOWTransaction, _instances: object) -> None:

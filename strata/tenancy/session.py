@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Protocol, TypeVar
+from typing import NoReturn, Protocol, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -32,6 +32,7 @@ from strata.tenancy.errors import (
     CellUnavailableError,
     CommitUnknownError,
     ConcurrentUpdateError,
+    CrossTenantWriteError,
     PlacementUnsettledError,
     TenantClosingError,
     TenantReadOnlyError,
@@ -64,6 +65,12 @@ class _OrmSession(Session):
 
     def rollback(self) -> None:
         raise TransactionEndedError(_NOT_YOURS)
+
+    def _past_the_events(self, *_args: object, **_kwargs: object) -> NoReturn:
+        message = "The bulk_ methods pass the tenant's stamp by; use session.execute(insert(...), rows)."
+        raise CrossTenantWriteError(message)
+
+    bulk_save_objects = bulk_insert_mappings = bulk_update_mappings = _past_the_events
 
 
 class _ReadOnlyOrmSession(_OrmSession):

@@ -16,7 +16,7 @@ import sys
 import time
 from array import array
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import uvloop
@@ -24,6 +24,7 @@ import uvloop
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
 _WARM_UP_SHARE = 0.1
+_LONGEST_S = 120.0
 
 
 class Target(msgspec.Struct):
@@ -72,8 +73,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.WriteTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        # (uvloop's transports are not instances of asyncio's classes.)
+        self._transport = cast("asyncio.WriteTransport", transport)
         self._send()
 
     def _send(self) -> None:
@@ -119,7 +120,9 @@ async def perform(target: Target, order: dict[str, Any]) -> dict[str, Any]:
     ends = [loop.create_future() for _ in range(order.get("connections", 1))]
     for end in ends:
         await loop.create_connection(lambda end=end: Connection(run, end), "127.0.0.1", target.port)  # type: ignore[misc]
-    await asyncio.wait(ends)
+    _, pending = await asyncio.wait(ends, timeout=_LONGEST_S)
+    if pending:
+        run.refused[f"no answer within {_LONGEST_S:.0f} s"] = len(pending)
     return {
         "latencies_ns": list(run.latencies_ns),
         "elapsed_ns": run.last_ns - run.counts_from,

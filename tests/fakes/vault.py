@@ -34,7 +34,7 @@ class VaultRefusal(Exception):  # noqa: N818 - what Vault says, not a failure of
 class FakeVault:
     """`token` is the only one it knows; `mount` is where the transit engine is mounted."""
 
-    def __init__(self, *, token: str = "fake-root-token", mount: str = "transit") -> None:
+    def __init__(self, *, token: str = "fake-root-token", mount: str = "transit") -> None:  # noqa: S107 - of a fake
         self.token = token
         self.mount = mount
         self.sealed = False
@@ -126,7 +126,7 @@ class FakeVault:
                 else:
                     self._send(HTTPStatus.OK, _envelope(data))
 
-            do_PUT = do_POST
+            do_PUT = do_POST  # noqa: N815 - http.server's name
 
             def _send(self, status: HTTPStatus, document: dict[str, Any] | None) -> None:
                 raw = b"" if document is None else json.dumps(document).encode()

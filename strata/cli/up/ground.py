@@ -26,6 +26,7 @@ class Ground:
         self._postgres: list[EmbeddedPostgres] = []
         self._redis: EmbeddedRedis | None = None
         self._starting: list[asyncio.Task[None]] = []
+        self._announced = False
         if settings.database_url is None:
             self._postgres = [EmbeddedPostgres(self._data_dir, f"postgres-{n}") for n in self._numbers(servers)]
         elif servers is not None and servers > 1:
@@ -63,8 +64,10 @@ class Ground:
         return self._settings.model_copy(update=found)
 
     def announce(self, pid: int, http_port: int) -> None:
-        """Let commands in other terminals find the servers."""
-        self._data_dir.mkdir(parents=True, exist_ok=True)
+        """Let commands in other terminals find the servers that are ours."""
+        if not self._embedded:
+            return
+        self._announced = True
         Running(
             pid=pid,
             http_port=http_port,
@@ -82,6 +85,6 @@ class Ground:
         """Everything that was started, also what was still starting."""
         # A thread that starts a server cannot be cancelled; it is let finish, then its server is stopped.
         await asyncio.gather(*self._starting, return_exceptions=True)
-        if self._embedded:
+        if self._announced:
             Running.forget(self._data_dir)
         await asyncio.gather(*(asyncio.to_thread(server.stop) for server in self._embedded))

@@ -26,7 +26,9 @@ from strata.tenancy.context import TenantContext
 SIGN_IN = "/sign-in"
 _START = "/"
 _LONGEST_NEXT = 2000
-_NOT_UNDERSTOOD = "That is not an access token. Copy the whole of it, as it was printed or sent to you, and paste it again."
+_NOT_UNDERSTOOD = (
+    "That is not an access token. Copy the whole of it, as it was printed or sent to you, and paste it again."
+)
 _EXPIRED = "This access token has expired. Ask for a new one and paste it here."
 _ANOTHER_ACCOUNT = "This access token belongs to another account. Use the address of the account it was issued for."
 _FOR_STAFF = "This access token is not for this address."

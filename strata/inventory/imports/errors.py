@@ -111,3 +111,20 @@ class BinInactiveError(ConflictError):
             f"The mapping's bin «{bin_code}» is inactive; activate it, or name another bin in the mapping."
         )
         self.bin_code = bin_code
+
+
+class ReportUnwritableError(BadRequestError):
+    code = "import-report-unwritable"
+    title = "The report cannot be written"
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"The report «{name}» cannot be written: {problem}. What was imported stays imported.")
+        self.name = name
+
+
+class UploadEmptyError(BadRequestError):
+    code = "upload-empty"
+    title = "Nothing was uploaded"
+
+    def __init__(self) -> None:
+        super().__init__("The request has no body; send the file itself as the body, not as a form.")

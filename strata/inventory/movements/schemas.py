@@ -14,6 +14,8 @@ from strata.inventory.text_rules import Batch, BinCode, Note, Reason, Reference,
 MAX_QUANTITY = 2**53 - 1
 """Whole numbers that every JSON reader holds exactly."""
 MAX_LINES = 1000
+_YEARS = range(1970, 9000)
+"""Beyond them a time zone's hours can leave the calendar, and no stock moved then."""
 
 Quantity = Annotated[
     int,
@@ -90,6 +92,9 @@ def check_lines(movement: MovementIn) -> None:
         message = "A reversal is posted to /movements/{id}/reversal; choose another kind."
         raise LinesRefusedError([{"path": "/kind", "code": "kind", "message": message}])
     errors: list[dict[str, str]] = []
+    if movement.occurred_at is not None and movement.occurred_at.year not in _YEARS:
+        message = f"Give a time between the years {_YEARS.start} and {_YEARS.stop - 1}."
+        errors.append({"path": "/occurred_at", "code": "bad-occurred-at", "message": message})
     for index, line in enumerate(movement.lines):
         for field, message in _line_errors(kind, line):
             errors.append(

@@ -75,11 +75,9 @@ class MovementDraft(msgspec.Struct):
         return bool(self.problems) or any(line.problems for line in self.lines)
 
     def add_line(self) -> None:
-        blank = next((number for number, line in enumerate(self.lines) if line.is_blank), None)
-        if blank is None and len(self.lines) < MAX_LINES:
+        if len(self.lines) < MAX_LINES:
             self.lines.append(LineDraft())
-            blank = len(self.lines) - 1
-        self.focus = blank if blank is not None else 0
+        self.focus = next((number for number, line in enumerate(self.lines) if line.is_blank), 0)
 
     def checked(self, sku_of: Mapping[str, str]) -> MovementIn | None:
         """The movement to post, or None, and then the draft says what is wrong. `sku_of`: SKUs by barcode."""

@@ -111,7 +111,9 @@ class ProblemResponses:
 
     async def send(self, error: Exception, scope: Scope, send: Send) -> None:
         status, media_type, headers, body = self._rendered(error, scope)
-        raw = [(b"content-type", media_type.encode()), (b"content-length", str(len(body)).encode())]
+        # Litestar's own responses add the charset to text by themselves.
+        charset = "; charset=utf-8" if media_type.startswith("text/") else ""
+        raw = [(b"content-type", f"{media_type}{charset}".encode()), (b"content-length", str(len(body)).encode())]
         raw += [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": status, "headers": raw})
         await send({"type": "http.response.body", "body": body, "more_body": False})
@@ -123,7 +125,7 @@ class ProblemResponses:
         if self._error_page is not None and _wants_page(scope):
             page = self._error_page(problem, scope)
             if page is not None:
-                return page.status, "text/html; charset=utf-8", {**headers, **page.headers}, page.body
+                return page.status, "text/html", {**headers, **page.headers}, page.body
         return problem.status, MEDIA_TYPE, headers, problem.document(scope.get("state", {}).get("request_id"))
 
 

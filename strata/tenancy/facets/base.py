@@ -6,22 +6,25 @@ that document into a frozen struct with defaults. All facets together travel in 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
 
 import msgspec
 from sqlalchemy import ColumnElement, select
 
+from strata.platform.errors import InvalidInputError
 from strata.tenancy.catalog.tables import TenantDocumentRow, TenantRow
 
-T = TypeVar("T", bound=msgspec.Struct)
+Kept = TypeVar("Kept", bound=msgspec.Struct)
+Shown = TypeVar("Shown", bound=msgspec.Struct)
 
 
-class Facet(Generic[T]):
-    """The common case: a sparse document in `tenant_document`, decoded into `struct`."""
+class Facet(ABC, Generic[Kept, Shown]):
+    """A sparse document in `tenant_document`, of the form `kept`, shown in the context as what `decode` makes of it."""
 
-    def __init__(self, name: str, struct: type[T]) -> None:
+    def __init__(self, name: str, kept: type[Kept]) -> None:
         self.name = name
-        self.struct = struct
+        self.kept = kept
 
     def expression(self) -> ColumnElement[object]:
         return (
@@ -31,5 +34,34 @@ class Facet(Generic[T]):
             .scalar_subquery()
         )
 
-    def decode(self, document: object, plan: str) -> T:  # noqa: ARG002 - a facet whose defaults depend on the plan overrides this
-        return msgspec.convert(document or {}, self.struct)
+    @abstractmethod
+    def decode(self, document: object, plan: str) -> Shown:
+        """What the context shows. Lenient about members it does not know: a newer version may have written them."""
+
+    def check(self, document: object) -> dict[str, object]:
+        """The document, if it may be kept for a tenant; InvalidInputError names the member that may not."""
+        if not isinstance(document, dict):
+            raise _invalid("", f"{self.name} is a JSON object")
+        known = self.kept.__struct_fields__
+        for member in document:
+            if member not in known:
+                raise _invalid(f"/{member}", f"{self.name} has no such member; it has {', '.join(known)}")
+        try:
+            msgspec.convert(document, self.kept)
+        except msgspec.ValidationError as error:
+            # msgspec says where at the end: «Expected `str`, got `int` - at `$.locale`».
+            what, _, where = str(error).partition(" - at `$.")
+            raise _invalid(f"/{where.rstrip('`')}", what) from None
+        return document
+
+
+class PlainFacet(Facet[Kept, Kept]):
+    """Shown as it is kept, with the struct's defaults for what is left out."""
+
+    def decode(self, document: object, plan: str) -> Kept:  # noqa: ARG002 - the same on every plan
+        return msgspec.convert(document or {}, self.kept)
+
+
+def _invalid(path: str, message: str) -> InvalidInputError:
+    where = path or "The document"
+    return InvalidInputError(f"{where}: {message}.", extra={"errors": [{"path": path, "message": message}]})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from strata.tenancy.facets.base import Facet
+from strata.tenancy.facets.base import PlainFacet
 
 
 class Branding(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -23,4 +23,4 @@ class Branding(msgspec.Struct, frozen=True, omit_defaults=True):
     privacy_url: str | None = None
 
 
-BRANDING = Facet("branding", Branding)
+BRANDING = PlainFacet("branding", Branding)

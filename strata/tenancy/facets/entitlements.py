@@ -15,18 +15,24 @@ class Features(msgspec.Struct, frozen=True, omit_defaults=True):
         return feature in self.names
 
 
-class FeaturesFacet(Facet[Features]):
+class FeatureAgreement(msgspec.Struct, frozen=True):
+    """Features that one tenant has, or lacks, whatever its plan says."""
+
+    on: frozenset[str] = frozenset()
+    off: frozenset[str] = frozenset()
+
+
+class FeaturesFacet(Facet[FeatureAgreement, Features]):
     def decode(self, document: object, plan: str) -> Features:
-        overrides = msgspec.convert(document or {}, dict[str, bool])
-        names = {name for name in plan_named(plan).features if overrides.get(name, True)}
-        return Features(frozenset(names | {name for name, on in overrides.items() if on}))
+        agreed = msgspec.convert(document or {}, FeatureAgreement)
+        return Features((plan_named(plan).features | agreed.on) - agreed.off)
 
 
-class LimitsFacet(Facet[Limits]):
+class LimitsFacet(Facet[Limits, Limits]):
     def decode(self, document: object, plan: str) -> Limits:
-        overrides = msgspec.convert(document or {}, dict[str, int | None])
-        return msgspec.structs.replace(plan_named(plan).limits, **overrides)
+        agreed = msgspec.convert(document or {}, dict[str, int | None])
+        return msgspec.structs.replace(plan_named(plan).limits, **agreed)
 
 
-FEATURES = FeaturesFacet("features", Features)
+FEATURES = FeaturesFacet("features", FeatureAgreement)
 LIMITS = LimitsFacet("limits", Limits)

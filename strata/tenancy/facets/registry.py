@@ -9,5 +9,5 @@ from strata.tenancy.facets.branding import BRANDING
 from strata.tenancy.facets.entitlements import FEATURES, LIMITS
 from strata.tenancy.facets.tenant_settings import TENANT_SETTINGS
 
-FACETS: tuple[Facet[Any], ...] = (FEATURES, LIMITS, TENANT_SETTINGS, BRANDING)
+FACETS: tuple[Facet[Any, Any], ...] = (FEATURES, LIMITS, TENANT_SETTINGS, BRANDING)
 """Each is named after the field of TenantContext that it fills."""

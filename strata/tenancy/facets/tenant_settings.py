@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from strata.tenancy.facets.base import Facet
+from strata.tenancy.facets.base import PlainFacet
 
 
 class TenantSettings(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -13,4 +13,4 @@ class TenantSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     currency: str = "USD"
 
 
-TENANT_SETTINGS = Facet("settings", TenantSettings)
+TENANT_SETTINGS = PlainFacet("settings", TenantSettings)

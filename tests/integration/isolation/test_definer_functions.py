@@ -37,7 +37,9 @@ async def test_every_definer_function_pins_its_search_path(runtime: Runtime, ten
 
 async def test_what_a_tenant_may_execute_is_known(runtime: Runtime, tenant: TenantContext) -> None:
     """In `strata` three functions and no more; a new one has to be thought about here."""
-    role = tenant.placement.schema_name if tenant.placement.tier is Tier.SCHEMA else f"{runtime.settings.role_prefix}_app"
+    role = (
+        tenant.placement.schema_name if tenant.placement.tier is Tier.SCHEMA else f"{runtime.settings.role_prefix}_app"
+    )
     async with admin_of(runtime, tenant.placement.cell) as admin:
         rows = await admin.fetch(
             "SELECT p.oid::regprocedure::text AS name FROM pg_proc p WHERE p.pronamespace = 'strata'::regnamespace"
@@ -137,7 +139,9 @@ async def test_the_search_path_of_the_caller_does_not_matter(runtime: Runtime, t
     schema = tenant.placement.schema_name
     async with inside(runtime, tenant) as connection:
         for path in ("''", "strata", "pg_temp, strata, shared", '"$user", public', "nowhere"):
-            found = await attempt(connection, f"SET LOCAL search_path = {path}", f"SELECT count(*) FROM {schema}.product")
+            found = await attempt(
+                connection, f"SET LOCAL search_path = {path}", f"SELECT count(*) FROM {schema}.product"
+            )
             assert found.value == 1, path
 
 
@@ -180,6 +184,14 @@ async def test_roles_grant_nothing_by_themselves(runtime: Runtime, tenant_on: Te
         )
     assert role is not None
     assert grant is not None
-    for right in ("rolsuper", "rolcreaterole", "rolcreatedb", "rolcanlogin", "rolreplication", "rolbypassrls", "rolinherit"):
+    for right in (
+        "rolsuper",
+        "rolcreaterole",
+        "rolcreatedb",
+        "rolcanlogin",
+        "rolreplication",
+        "rolbypassrls",
+        "rolinherit",
+    ):
         assert not role[right], right
     assert (grant["inherit_option"], grant["set_option"], grant["admin_option"]) == (False, True, False)

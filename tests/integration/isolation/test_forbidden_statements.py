@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from strata.runtime import Runtime
-from tests.builders.intruder import FORBIDDEN, NOT_ENTERED, app_login, attempt, inside
-from tests.builders.platform import admin_of
-from tests.builders.scenes import Meeting, Scene
+from tests.builders.intruder import FORBIDDEN, attempt, inside
+from tests.builders.scenes import Scene
 
 INVALID_ROLE = "22023"
 NOT_NOW = "55000"

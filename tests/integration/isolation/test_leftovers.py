@@ -14,9 +14,7 @@ from strata.tenancy.model import Tier
 from tests.builders.intruder import NOT_ENTERED, attempt, driver_of, inside
 from tests.builders.platform import Tenantry, second_process
 
-ONE = PoolSettings(
-    shared_size=1, shared_overflow=0, dedicated_size=1, dedicated_overflow=0, acquire_timeout_s=5.0
-)
+ONE = PoolSettings(shared_size=1, shared_overflow=0, dedicated_size=1, dedicated_overflow=0, acquire_timeout_s=5.0)
 COUNT = text("SELECT count(*) FROM product")
 ADD = text("INSERT INTO product (sku, name) VALUES (:sku, 'x')")
 

@@ -106,9 +106,7 @@ async def test_the_seal_kept_for_the_session_does_not_serve_the_next(runtime: Ru
 
 
 @pytest.mark.parametrize("vandal", ["RESET strata.seal", "SET LOCAL strata.seal = ''", "RESET ALL"])
-async def test_a_seal_lost_in_mid_transaction_closes_it(
-    runtime: Runtime, tenant: TenantContext, vandal: str
-) -> None:
+async def test_a_seal_lost_in_mid_transaction_closes_it(runtime: Runtime, tenant: TenantContext, vandal: str) -> None:
     async with inside(runtime, tenant) as connection:
         outcome = await attempt(connection, vandal, f"SELECT count(*) FROM {tenant.placement.schema_name}.product")
         assert outcome.sqlstate == NOT_ENTERED
@@ -161,7 +159,9 @@ async def test_capabilities_of_others_are_refused(runtime: Runtime, tenant: Tena
             await connection.execute("ROLLBACK")
 
 
-async def test_an_intruder_cannot_enter_its_neighbour(runtime: Runtime, tenant: TenantContext, tenant_on: Tenantry) -> None:
+async def test_an_intruder_cannot_enter_its_neighbour(
+    runtime: Runtime, tenant: TenantContext, tenant_on: Tenantry
+) -> None:
     """Its own capability, an epoch ahead, nothing at all, also from inside its own transaction."""
     neighbour = await tenant_on(Tier.SHARED)
     cell = await runtime.registry.cell(tenant.placement.cell)

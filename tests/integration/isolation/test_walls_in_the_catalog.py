@@ -78,7 +78,12 @@ async def test_keys_begin_with_the_tenant(runtime: Runtime, tenant: TenantContex
 async def test_the_role_owns_nothing_and_has_dml_alone(runtime: Runtime, tenant: TenantContext) -> None:
     role = role_of(runtime, tenant)
     async with admin_of(runtime, tenant.placement.cell) as admin:
-        assert await admin.fetchval("SELECT count(*) FROM pg_shdepend WHERE refobjid = $1::regrole AND deptype = 'o'", role) == 0
+        assert (
+            await admin.fetchval(
+                "SELECT count(*) FROM pg_shdepend WHERE refobjid = $1::regrole AND deptype = 'o'", role
+            )
+            == 0
+        )
         for row in await admin.fetch(
             "SELECT c.relname, c.relispartition, array_agg(DISTINCT x.privilege_type) AS granted,"
             " array_agg(DISTINCT x.grantee::regrole::text) AS grantees, bool_or(x.is_grantable) AS further"

@@ -296,7 +296,7 @@ async def test_x_forwarded_host_counts_from_trusted_proxies_alone(runtime: Runti
 async def test_status_decides_what_is_served(small_app: StrataApp, runtime: Runtime, tenant_on: Tenantry) -> None:
     context = await tenant_on(Tier.SHARED)
     token, host = token_for(runtime.tokens, context), f"{context.slug}.localhost"
-    body = {"lines": []}
+    body: dict[str, list[Line]] = {"lines": []}
     async with client_of(small_app, host, token=token) as client:
         assert (await client.post("/orders", json=body)).status_code == 201
 

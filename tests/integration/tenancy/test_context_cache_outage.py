@@ -164,7 +164,7 @@ async def test_what_was_missed_while_away_is_not_believed_after(
         snapshot = await process.loader.by_id(tenant_ids[0])
         assert snapshot is not None
         await process.cache._store.write(snapshot)
-        await admin.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        await admin.client_kill_filter(_type="pubsub")
     await eventually(lambda: process.cache.peek(tenant_ids[0]) is None)
     assert (await process.cache.get_by_id(tenant_ids[0])).name == "Missed"
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 import json
 import time
 from collections.abc import Sequence
@@ -117,7 +119,7 @@ def test_the_kid_is_the_keys_rfc_7638_thumbprint() -> None:
     key = SigningKey.generate()
     required = {name: key.public_jwk[name] for name in ("crv", "kty", "x", "y")}
     canonical = json.dumps(required, sort_keys=True, separators=(",", ":")).encode()
-    digest = base64.urlsafe_b64encode(__import__("hashlib").sha256(canonical).digest()).rstrip(b"=").decode()
+    digest = base64.urlsafe_b64encode(hashlib.sha256(canonical).digest()).rstrip(b"=").decode()
     assert key.kid == digest
     assert key.kid in repr(key)
 
@@ -152,7 +154,6 @@ async def test_forgeries_are_refused(authority: TokenAuthority) -> None:
 
 def _hmac_forgery(payload: dict[str, Any], secret: bytes, kid: str) -> bytes:
     """By hand: PyJWT itself refuses to sign like that."""
-    import hmac  # noqa: PLC0415 - only the forger needs it
 
     def encoded(raw: bytes) -> bytes:
         return base64.urlsafe_b64encode(raw).rstrip(b"=")
@@ -191,6 +192,12 @@ async def test_time_is_kept_also_for_tokens_verified_before(authority: TokenAuth
     clock.now -= 3600
     with pytest.raises(InvalidTokenError):
         await authority.verify(token)
+
+
+async def test_no_token_outlives_the_key_that_signed_it(authority: TokenAuthority) -> None:
+    longest = TokenSettings().lifetime_s
+    claims = await authority.verify(issued(authority, lifetime_s=10 * longest))
+    assert claims.exp - claims.iat == longest
 
 
 async def test_after_rotation_old_tokens_count_and_new_ones_carry_the_new_key(

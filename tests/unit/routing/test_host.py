@@ -89,7 +89,7 @@ def test_any_bytes_are_a_host_name_or_refused(raw: bytes) -> None:
 
 
 @given(label=LABELS, port=st.integers(1, 65535), dot=st.booleans(), data=st.data())
-def test_spelling_makes_no_difference(label: str, port: int, dot: bool, data: st.DataObject) -> None:  # noqa: FBT001
+def test_spelling_makes_no_difference(label: str, port: int, dot: bool, data: st.DataObject) -> None:
     plain = f"{label}.example.com"
     spelt = "".join(data.draw(st.sampled_from((letter, letter.upper()))) for letter in plain)
     hosts = Hosts(SETTINGS)
@@ -111,7 +111,7 @@ def test_the_memory_of_hosts_is_bounded(hosts: Hosts, monkeypatch: pytest.Monkey
         (("10.2.0.1", 1), False), (("192.0.2.8", 1), False), (("proxy", 1), False), (("", 0), False), (None, False),
     ],
 )  # fmt: skip
-def test_which_peers_are_trusted(peer: tuple[str, int] | None, trusted: bool) -> None:  # noqa: FBT001
+def test_which_peers_are_trusted(peer: tuple[str, int] | None, trusted: bool) -> None:
     hosts = Hosts(HttpSettings(trusted_proxies=("10.1.0.0/16", "192.0.2.7", "2001:db8::/32")))
     assert hosts.trusts(peer) is trusted
     assert hosts.trusts(peer) is trusted

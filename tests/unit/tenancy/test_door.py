@@ -42,7 +42,8 @@ def test_capability_differs_by_tenant_and_epoch() -> None:
 @pytest.mark.parametrize(("read_only", "mode"), [(True, "READ ONLY"), (False, "READ WRITE")])
 def test_message_begins_as_asked(isolation: Isolation, mode: str, *, read_only: bool) -> None:
     message = entry_message(CellSecret(b"k"), TENANT, SHARED, isolation, read_only=read_only)
-    assert message.startswith(f"BEGIN ISOLATION LEVEL {isolation.value} {mode};SELECT strata.enter('{TENANT}',7,")
+    assert message.startswith(f"BEGIN ISOLATION LEVEL {isolation.value} {mode}, NOT DEFERRABLE;")
+    assert f"SELECT strata.enter('{TENANT}',7,E'\\\\x{CellSecret(b'k').capability(TENANT, 7)}')" in message
 
 
 def test_role_and_search_path_are_always_set() -> None:

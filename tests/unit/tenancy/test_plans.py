@@ -32,7 +32,7 @@ def test_limits_come_from_the_plan_and_give_way_to_an_agreement() -> None:
 
 
 def test_features_can_be_added_and_taken_away() -> None:
-    features = FEATURES.decode({"sso": True, "import": False}, "starter")
+    features = FEATURES.decode({"on": ["sso"], "off": ["import"]}, "starter")
     assert "sso" in features
     assert "import" not in features
     assert "transfers" in features

@@ -54,12 +54,12 @@ BEGIN
     IF NOT FOUND THEN
         RETURN jsonb_build_object('outcome', 'unknown');
     END IF;
-    SELECT jsonb_agg(jsonb_build_object('sku', p.sku, 'bin', b.code, 'batch', l.batch, 'quantity', - l.quantity)
-                     ORDER BY l.id)
+    SELECT jsonb_agg(jsonb_build_object(
+               'sku', (SELECT p.sku FROM product AS p WHERE p.tenant_id = p_tenant AND p.id = l.product_id),
+               'bin', (SELECT b.code FROM bin AS b WHERE b.tenant_id = p_tenant AND b.id = l.bin_id),
+               'batch', l.batch, 'quantity', - l.quantity) ORDER BY l.id)
       INTO lines
       FROM stock_ledger AS l
-      JOIN product AS p ON p.tenant_id = p_tenant AND p.id = l.product_id
-      JOIN bin AS b ON b.tenant_id = p_tenant AND b.id = l.bin_id
      WHERE l.tenant_id = p_tenant AND l.movement_id = p_original;
     IF original.kind = 'reversal' OR lines IS NULL THEN
         RETURN jsonb_build_object('outcome', 'not-reversible');

@@ -344,20 +344,26 @@ BEGIN
               FROM unnest(out_movement, out_balance, out_product, out_bin, out_batch, out_quantity, out_after, out_sequence)
                    AS o (movement_id, balance_id, product_id, bin_id, batch, quantity, on_hand_after, sequence)
         )
-        UPDATE stock_balance AS balance
-           SET on_hand = k.on_hand, sequence = k.sequence, expires_on = k.expires_on, updated_at = now()
-          FROM unnest(key_id, key_product, key_bin, key_batch, key_on_hand, key_sequence, key_expires, key_changed)
-               AS k (id, product_id, bin_id, batch, on_hand, sequence, expires_on, changed)
-         -- The id would do; with the rest every index of the table finds one row, also one the planner took for empty.
-         WHERE balance.tenant_id = p_tenant AND balance.id = k.id AND balance.product_id = k.product_id
-           AND balance.bin_id = k.bin_id AND balance.batch = k.batch AND k.changed;
+        -- Every row exists and is locked. Said as an INSERT since it then goes through the key's index, whatever the planner
+        -- believes of the table; an UPDATE's join turned quadratic when that was «hardly any rows».
+        INSERT INTO stock_balance (tenant_id, product_id, bin_id, batch, on_hand, sequence, expires_on, updated_at)
+        SELECT p_tenant, k.product_id, k.bin_id, k.batch, k.on_hand, k.sequence, k.expires_on, now()
+          FROM unnest(key_product, key_bin, key_batch, key_on_hand, key_sequence, key_expires, key_changed)
+               AS k (product_id, bin_id, batch, on_hand, sequence, expires_on, changed)
+         WHERE k.changed
+        ON CONFLICT (tenant_id, product_id, bin_id, batch) DO UPDATE
+           SET on_hand = excluded.on_hand, sequence = excluded.sequence, expires_on = excluded.expires_on,
+               updated_at = excluded.updated_at;
     END IF;
 
     -- A balance made for a movement that was then refused goes again; a product that never moved has none.
     IF any_new AND posted_count < jsonb_array_length(p_movements) THEN
-        DELETE FROM stock_balance AS balance
-         USING unnest(key_id, key_new) AS k (id, is_new)
-         WHERE balance.tenant_id = p_tenant AND balance.id = k.id AND k.is_new AND balance.sequence = 0;
+        FOR i IN 1 .. keys LOOP
+            IF key_new[i] AND key_sequence[i] = 0 THEN
+                DELETE FROM stock_balance AS balance
+                 WHERE balance.tenant_id = p_tenant AND balance.id = key_id[i] AND balance.product_id = key_product[i];
+            END IF;
+        END LOOP;
     END IF;
 
     RETURN to_jsonb(results);

@@ -45,7 +45,10 @@
     notice.textContent = "No answer: the connection seems to be down. Nothing you typed is lost; try again.";
     place.replaceChildren(notice);
   });
-  document.addEventListener("htmx:beforeRequest", () => document.getElementById("messages").replaceChildren());
+  // Only a form's own request: suggestions come and go while somebody reads.
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    if (event.target instanceof HTMLFormElement) document.getElementById("messages").replaceChildren();
+  });
 
   // Going back to a page kept by the browser must not show what a signed-out visitor may not see.
   window.addEventListener("pageshow", (event) => {

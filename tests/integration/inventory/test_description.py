@@ -1,0 +1,57 @@
+"""The API's description: complete, and true to what is accepted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from strata.app import StrataApp
+from strata.inventory.locations.schemas import BinIn, BinPatch, PlacePatch, WarehouseIn, ZoneIn
+from strata.inventory.movements.schemas import MovementIn, ReversalIn, check_lines
+from strata.inventory.products.schemas import ProductIn, ProductPatch
+
+_BODIES: dict[str, type[msgspec.Struct]] = {
+    struct.__name__: struct
+    for struct in (ProductIn, ProductPatch, WarehouseIn, ZoneIn, BinIn, PlacePatch, BinPatch, MovementIn, ReversalIn)
+}
+
+
+@pytest.fixture(scope="module")
+def operations(inventory_app: StrataApp) -> dict[str, dict[str, Any]]:
+    document = msgspec.json.decode(msgspec.json.encode(inventory_app.openapi_schema.to_schema()))
+    return {
+        f"{method} {path}": operation
+        for path, item in document["paths"].items()
+        if path.startswith("/api/v1/")
+        for method, operation in item.items()
+    }
+
+
+def test_every_operation_says_what_it_is(operations: dict[str, dict[str, Any]]) -> None:
+    assert len(operations) == 25
+    for name, operation in operations.items():
+        assert operation.get("summary"), name
+        assert operation.get("tags"), name
+
+
+def test_every_body_has_an_example_that_would_be_accepted(operations: dict[str, dict[str, Any]]) -> None:
+    checked = set()
+    for name, operation in operations.items():
+        body = operation.get("requestBody")
+        if body is None:
+            assert not name.startswith(("post", "patch")), name
+            continue
+        content = body["content"]["application/json"]
+        text = msgspec.json.encode(content["schema"]).decode()
+        struct = next(struct for key, struct in _BODIES.items() if f'schemas/{key}"' in text or f"_{key}\"" in text)
+        examples = content.get("examples") or content["schema"].get("examples")
+        values = [each["value"] for each in (examples.values() if isinstance(examples, dict) else examples)]
+        assert values, name
+        for value in values:
+            decoded = msgspec.convert(value, struct)
+            if isinstance(decoded, MovementIn):
+                check_lines(decoded)
+        checked.add(struct)
+    assert checked == set(_BODIES.values())
