@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Controller, Response, get, post
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from strata.console.audit_trail import AuditEntry, history_of
@@ -19,7 +19,7 @@ from strata.tenancy.catalog.tenants import TenantDirectory, TenantSummary
 from strata.tenancy.model import TenantStatus, Tier
 from strata.tenancy.provisioning.tenants import NewTenant, Provisioning
 
-Limit = Annotated[int, Parameter(ge=1, le=MAX_LIMIT)]
+Limit = Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT)]
 
 
 class TenantToMake(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,6 +36,8 @@ class TenantToMake(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class TenantsApi(Controller):
     path = "/staff/v1/tenants"
     tags = ("Staff",)
+    # Tenants read the application's description on their own hosts; nothing of this concerns them.
+    include_in_schema = False
 
     @get(opt=requires(Permission.STAFF_TENANTS_READ), summary="Tenants by slug")
     async def list_tenants(
@@ -83,12 +85,24 @@ class TenantsApi(Controller):
         return await history_of(catalog_engine, tenant.id, Paging(limit, cursor))
 
 
-@get("/staff/v1/cells", opt=requires(Permission.STAFF_CELLS_READ), summary="Cells by name", tags=["Staff"])
+@get(
+    "/staff/v1/cells",
+    opt=requires(Permission.STAFF_CELLS_READ),
+    summary="Cells by name",
+    tags=["Staff"],
+    include_in_schema=False,
+)
 async def list_cells(registry: Registry) -> dict[str, list[CellSummary]]:
     return {"items": await registry.cells()}
 
 
-@get("/staff/v1/servers", opt=requires(Permission.STAFF_CELLS_READ), summary="Servers by name", tags=["Staff"])
+@get(
+    "/staff/v1/servers",
+    opt=requires(Permission.STAFF_CELLS_READ),
+    summary="Servers by name",
+    tags=["Staff"],
+    include_in_schema=False,
+)
 async def list_servers(registry: Registry) -> dict[str, list[ServerSummary]]:
     return {"items": await registry.servers()}
 

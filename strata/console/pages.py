@@ -37,12 +37,16 @@ async def tenants(
     request: AnyRequest, directory: TenantDirectory, claims: Claims, q: str = "", status: str = "", cursor: str = ""
 ) -> Response[str]:
     chosen = TenantStatus(status) if status in set(TenantStatus) else None
-    page = await tenants_page(
-        directory, Paging(_PER_PAGE, cursor or None), search=q.strip() or None, status=chosen
-    )
+    page = await tenants_page(directory, Paging(_PER_PAGE, cursor or None), search=q.strip() or None, status=chosen)
     template = "console/tenant_rows.html" if wants_part(request) else "console/tenants.html"
     return PAGES.page(
-        template, request, _frame(claims), page=page, q=q, chosen=chosen.value if chosen else "", statuses=list(TenantStatus)
+        template,
+        request,
+        _frame(claims),
+        page=page,
+        q=q,
+        chosen=chosen.value if chosen else "",
+        statuses=list(TenantStatus),
     )
 
 

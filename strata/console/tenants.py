@@ -38,9 +38,7 @@ async def tenants_page(
     return Page(shown, encode_cursor([shown[-1].slug]) if more else None)
 
 
-async def change_status(
-    directory: TenantDirectory, slug: str, change: StatusChange, claims: Claims
-) -> TenantSummary:
+async def change_status(directory: TenantDirectory, slug: str, change: StatusChange, claims: Claims) -> TenantSummary:
     reason = (change.reason or "").strip()
     if not reason and change.status is not TenantStatus.ACTIVE:
         detail = "Say why: the tenant's people are shown the reason."

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Annotated, TypeVar
 
 import msgspec
 from litestar.params import HeaderParameter
-from sqlalchemy import LargeBinary, Text, bindparam, text
+from sqlalchemy import LargeBinary, SmallInteger, Text, bindparam, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -41,8 +42,9 @@ class IdempotencyRow(TenantModel):
 
     key: Mapped[str]
     request_hash: Mapped[bytes]
-    status: Mapped[int | None]
+    status: Mapped[int | None] = mapped_column(SmallInteger)
     response: Mapped[object | None] = mapped_column(JSONB)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class BadIdempotencyKeyError(BadRequestError):

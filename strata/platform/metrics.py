@@ -7,7 +7,7 @@ share one, addresses that match no route share one, and methods are those HTTP h
 from __future__ import annotations
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 log = structlog.get_logger(__name__)
@@ -40,7 +40,6 @@ class HttpMetrics:
         self._slow = Counter(
             "http_slow_requests", f"Requests that took over {SLOW_MS:.0f} ms.", _LABELS, registry=self.registry
         )
-        self.in_flight = Gauge("http_requests_in_flight", "Requests being answered now.", registry=self.registry)
 
     def observe(self, *, tenant: str, plan: str, method: str, route: str, status: int, duration_ms: float) -> None:
         key = (tenant, plan, method, route, status)

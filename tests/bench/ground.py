@@ -41,6 +41,7 @@ class Ground:
         self.postgres = postgres
         self.redis = redis
         self._stack = stack
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
 
     @property
     def postgres_pid(self) -> int:
@@ -80,9 +81,14 @@ class Ground:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        self._processes[process.pid] = process
         self._stack.callback(_stop, process)
         self._wait_until_ready(name, process, port)
         return Server(name, port, process.pid)
+
+    def stop(self, server: Server) -> None:
+        """Before the end of the run, which would stop it anyway."""
+        _stop(self._processes[server.pid])
 
     def _wait_until_ready(self, name: str, process: subprocess.Popen[bytes], port: int) -> None:
         deadline = time.monotonic() + _READY_WITHIN_S
@@ -110,6 +116,8 @@ def ground() -> Iterator[Ground]:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        return
     process.terminate()
     try:
         process.wait(_STOPS_WITHIN_S)

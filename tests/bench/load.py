@@ -62,7 +62,7 @@ class LoadGenerator:
     def _checked(self, name: str, order: dict[str, Any]) -> Slice:
         done = msgspec.convert(self._ask(order), Slice)
         if done.refused:
-            message = f"{name}: {done.refused}"
+            message = f"{name}: {sum(done.refused.values())} requests refused, such as {next(iter(done.refused))}"
             raise RequestsRefusedError(message)
         return done
 

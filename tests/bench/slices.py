@@ -20,9 +20,10 @@ _QUANTILES = (0, 1, 5, 10, 25, 50, 75, 90, 95, 99, 99.9, 100)
 
 
 class Subject(msgspec.Struct, frozen=True):
-    """A target that the load generator knows by this name, and the process that serves it."""
+    """Who is measured, the load generator's name for the requests, and the process that serves them."""
 
     name: str
+    target: str
     server_pid: int
 
 
@@ -43,12 +44,12 @@ def measure(
 ) -> dict[str, Measured]:
     measured = {subject.name: Measured() for subject in subjects}
     for subject in subjects:
-        load.run(subject.name, connections=connections, seconds=min(plan.seconds, 0.5))
+        load.run(subject.target, connections=connections, seconds=min(plan.seconds, 0.5))
     for number in range(plan.rounds):
         shift = number % len(subjects)
         for subject in [*subjects[shift:], *subjects[:shift]]:
             before = _busy(subject, postgres_pid)
-            done = load.run(subject.name, connections=connections, seconds=plan.seconds)
+            done = load.run(subject.target, connections=connections, seconds=plan.seconds)
             after = _busy(subject, postgres_pid)
             cpu = {who: after[who] - before[who] for who in after}
             measured[subject.name].latencies_ns += done.latencies_ns

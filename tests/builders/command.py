@@ -105,6 +105,7 @@ async def started(*words: str | Path, env: Mapping[str, str], cwd: Path) -> Asyn
         env=clean_environment({"PYTHONPATH": str(Path(__file__).parents[2]), **env}),
         cwd=cwd,
         limit=2**20,
+        preexec_fn=_hear_interrupts,
     )
     try:
         yield process
@@ -112,6 +113,11 @@ async def started(*words: str | Path, env: Mapping[str, str], cwd: Path) -> Asyn
         if process.returncode is None:
             process.kill()
             await process.communicate()
+
+
+def _hear_interrupts() -> None:
+    """A shell that runs the tests in the background has them ignore Ctrl-C, which children inherit."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 async def ended(process: asyncio.subprocess.Process, *, by: signal.Signals | None = None) -> Said:

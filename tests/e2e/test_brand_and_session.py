@@ -59,9 +59,7 @@ async def test_dark_only_where_the_brand_leaves_it_to_the_device(
     await expect(page.locator("body")).to_have_css("background-color", "rgb(245, 246, 248)")
 
 
-async def test_a_phone_needs_no_sideways_scrolling_and_no_small_fingers(
-    shop: TenantContext, signed_in: Visit
-) -> None:
+async def test_a_phone_needs_no_sideways_scrolling_and_no_small_fingers(shop: TenantContext, signed_in: Visit) -> None:
     page = await signed_in(shop, viewport=PHONE, has_touch=True, is_mobile=True)
     for path in ("/stock", "/movements/new?kind=transfer", "product"):
         if path == "product":

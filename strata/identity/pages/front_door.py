@@ -46,4 +46,4 @@ async def front_door(request: Request[Any, Any, Any], http_settings: HttpSetting
 @get(BRANDING_STYLE, opt=public(), include_in_schema=False)
 async def branding_style(context: TenantContext) -> Response[str]:
     """The tenant's own style sheet: a file, so that it can close no tag; the pages' policy keeps it from calling anybody."""
-    return Response(context.branding.custom_css, media_type="text/css; charset=utf-8", headers={"Cache-Control": _KEPT})
+    return Response(context.branding.custom_css, media_type="text/css", headers={"Cache-Control": _KEPT})

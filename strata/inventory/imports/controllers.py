@@ -4,12 +4,12 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from litestar import Controller, Request, Response, get, post
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from strata.identity.permissions import Permission, requires
-from strata.inventory.imports import mapping as mappings
 from strata.inventory.imports import repository
 from strata.inventory.imports.files import SourceFile
+from strata.inventory.imports.mapping import packaged, packaged_names
 from strata.inventory.imports.runner import ImportRunner
 from strata.inventory.imports.schemas import ImportOptions, ImportSummary, RefusalOut, RunOut
 from strata.inventory.imports.uploads import spooled
@@ -22,16 +22,16 @@ from strata.tenancy.session import Tenants
 
 MappingName = Annotated[
     str,
-    Parameter(
-        query="mapping",
+    QueryParameter(
+        name="mapping",
         max_length=64,
         pattern=r"^[a-z0-9-]+$",
-        description=f"How the file is read: {', '.join(mappings.packaged_names())}.",
+        description=f"How the file is read: {', '.join(packaged_names())}.",
     ),
 ]
 FileName = Annotated[
     str,
-    Parameter(
+    QueryParameter(
         max_length=255,
         pattern=r"^[^\x00-\x1f\x7f]+$",
         description="What the file is called; becomes the reference of opening stock.",
@@ -58,7 +58,7 @@ class ImportController(Controller):
         tenants: Tenants,
         claims: Claims,
         http_settings: HttpSettings,
-        mapping_name: MappingName,
+        mapping: MappingName,
         opening_stock: bool = False,
         again: bool = False,
         file_name: FileName = "upload",
@@ -68,7 +68,7 @@ class ImportController(Controller):
         Cut off half way, send the same file again: it goes on where it was. A file that was imported before changes
         nothing (200). Refused rows are no failure; they are listed under `refusals`.
         """
-        chosen = mappings.packaged(mapping_name)
+        chosen = packaged(mapping)
         async with spooled(request.stream(), http_settings.max_upload_bytes) as path:
             summary = await ImportRunner(tenants, context).run(
                 SourceFile(path, file_name),

@@ -43,8 +43,9 @@ _RUN = (
 _RUNS = select(*_RUN)
 _NEWEST_FIRST = Keyset(ImportRun.id, descending=True)
 _BY_LINE = Keyset(ImportRefusal.row_number)
-_REFUSALS: Select[Any] = select(
-    ImportRefusal.row_number, ImportRefusal.code, ImportRefusal.message, ImportRefusal.source
+_REFUSALS = cast(
+    "Select[Any]",
+    select(ImportRefusal.row_number, ImportRefusal.code, ImportRefusal.message, ImportRefusal.source),
 )
 
 

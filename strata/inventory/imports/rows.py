@@ -150,7 +150,7 @@ class Interpreter:
     def _read_name(self, fields: Fields, rule: PostRule) -> str:
         if self._name is None or not rule.names_product:
             return ""
-        return _CONTROL.sub(" ", self._normalise_name(fields[self._name]))[:NAME_LIMIT].strip()
+        return self._normalise_name(_CONTROL.sub(" ", fields[self._name]))[:NAME_LIMIT].strip()
 
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")

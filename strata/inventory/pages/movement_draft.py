@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
 from uuid import uuid4
 
 import msgspec
+from litestar.datastructures import FormMultiDict
 
 from strata.inventory.movements.errors import LinesRefusedError, StockShortageError
 from strata.inventory.movements.models import MovementKind
@@ -36,12 +36,6 @@ _NOT_ACCEPTABLE = {
 }
 _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,16}")
 _FIELD_OF_PROBLEM = re.compile(r"`\$\.([a-z_]+)")
-
-
-class Form(Protocol):
-    """What a browser sent: names that may come several times."""
-
-    def getall(self, key: str, default: Any) -> list[Any]: ...  # noqa: ANN401 - Litestar's type
 
 
 class LineDraft(msgspec.Struct):
@@ -163,7 +157,8 @@ class MovementDraft(msgspec.Struct):
                 self.lines[int(parts[2])].problems[parts[3]] = str(each["message"])
             else:
                 self.problems = {"": str(each["message"])}
-        self.problems = self.problems or {"": error.detail}
+        if not self.is_wrong:
+            self.problems = {"": error.detail}
 
 
 class _Head(msgspec.Struct, frozen=True):
@@ -171,7 +166,7 @@ class _Head(msgspec.Struct, frozen=True):
     reason: Reason | None = None
 
 
-def draft_from(form: Form) -> MovementDraft:
+def draft_from(form: FormMultiDict) -> MovementDraft:
     columns = [[str(value).strip() for value in form.getall(name, [])] for name in _LINE_FIELDS]
     count = min(max((len(column) for column in columns), default=0), MAX_LINES)
     padded = [(column + [""] * count)[:count] for column in columns]

@@ -34,9 +34,7 @@ class OverviewFilter(msgspec.Struct, frozen=True):
     """Its code: products that lie there or have lain there, and how much of them there."""
 
 
-async def stock_by_product(
-    session: TenantReadSession, paging: Paging, wanted: OverviewFilter
-) -> Page[ProductStock]:
+async def stock_by_product(session: TenantReadSession, paging: Paging, wanted: OverviewFilter) -> Page[ProductStock]:
     """Sums are taken for the products of the page alone: the limit is met in the order of the index on SKU."""
     here = _balances(wanted.warehouse).lateral()
     statement: AnySelect = (

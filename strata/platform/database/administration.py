@@ -19,7 +19,8 @@ class ServerUnreachableError(UnavailableError):
     title = "PostgreSQL server unreachable"
 
     def __init__(self, url: URL, reason: BaseException) -> None:
-        super().__init__(f"No connection to PostgreSQL at {url.host or 'local socket'}:{url.port or 5432}: {reason}")
+        where = f"{url.host or 'local socket'}:{url.port or 5432}"
+        super().__init__(f"No connection to PostgreSQL at {where} ({reason}): start it, or correct its address.")
 
 
 @asynccontextmanager

@@ -52,8 +52,8 @@ def parse(text: str, otherwise: Colour) -> Colour:
 
 
 def text_on(background: Colour) -> Colour:
-    """White where it can be read, which looks right on most brands' colours, else near-black."""
-    return WHITE if WHITE.contrast(background) >= _READABLE else INK
+    """White where it can be read, which looks right on most brands' colours, else as soft a black as can be."""
+    return next(colour for colour in (WHITE, INK, BLACK) if colour.contrast(background) >= _READABLE)
 
 
 def readable_on(colour: Colour, surface: Colour) -> Colour:

@@ -13,10 +13,12 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from strata.platform.web.colours import WHITE, Colour, parse, readable_on, text_on
+from strata.platform.web.colours import Colour, parse, readable_on, text_on
 
 _PRIMARY = Colour(0x1F, 0x5F, 0x8B)
 _SECONDARY = Colour(0xE8, 0xEE, 0xF3)
+# Of what text in the brand's colour stands on, the two that leave least contrast (app.css: --ground, --surface).
+_LIGHT_GROUND = Colour(0xF5, 0xF6, 0xF8)
 _DARK_SURFACE = Colour(0x1B, 0x20, 0x27)
 _GENERIC_FONTS = frozenset({"serif", "sans-serif", "monospace", "system-ui", "ui-sans-serif", "ui-serif", "ui-rounded"})
 _FONT = re.compile(r"[A-Za-z][A-Za-z0-9 _-]{0,60}")
@@ -82,7 +84,7 @@ def look_of(brand: Brand) -> Look:
         "--font-family": font_family(brand.font_family),
         "--on-primary": text_on(primary),
         "--on-secondary": text_on(secondary),
-        "--primary-text": readable_on(primary, WHITE),
+        "--primary-text": readable_on(primary, _LIGHT_GROUND),
         "--primary-text-on-dark": readable_on(primary, _DARK_SURFACE),
     }
     logo, icon = web_address(brand.logo_url), web_address(brand.favicon_url)
@@ -130,7 +132,13 @@ def web_address(url: str | None, *, mail: bool = False) -> str | None:
         return f"https://{netloc}{rest}" if _PATH.fullmatch(rest) else None
     if mail and parts.scheme == "mailto" and re.fullmatch(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+", parts.path):
         return f"mailto:{parts.path}"
-    if not parts.scheme and not parts.netloc and url.startswith("/") and not url.startswith("//") and _PATH.fullmatch(url):
+    if (
+        not parts.scheme
+        and not parts.netloc
+        and url.startswith("/")
+        and not url.startswith("//")
+        and _PATH.fullmatch(url)
+    ):
         return url
     return None
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SHARED_PARTITIONS = 8
 SHARED_CAPACITY = 10_000
+TURN_TIMEOUT = "60s"
 
 
 class Chains(msgspec.Struct, frozen=True):
@@ -108,14 +109,26 @@ class CellBuilder:
 
     async def remove_database(self, cell: CellRow, server: ServerRow) -> None:
         async with administrator(await self._registry.admin_url(server)) as admin:
+            await _take_turns(admin, cell.database)
             await admin.execute(f"DROP DATABASE IF EXISTS {quoted(cell.database)} WITH (FORCE)")
 
 
 async def create_database(admin: asyncpg.Connection, name: str) -> None:
+    await _take_turns(admin, name)
     if await admin.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
         return
     # template0: whatever somebody put into template1 would stand in every cell, outside of its walls.
     await admin.execute(f"CREATE DATABASE {quoted(name)} TEMPLATE template0 ENCODING 'UTF8'")
+
+
+async def _take_turns(admin: asyncpg.Connection, database: str) -> None:
+    """Hold the right to make or drop a database, until the connection is closed.
+
+    CREATE DATABASE is no part of a transaction: begun by a process that was then killed, it goes on to its end in the
+    back end. Whoever clears up after that process must wait for it, or it would drop nothing and leave the database.
+    """
+    await admin.execute("SELECT set_config('lock_timeout', $1, false)", TURN_TIMEOUT)
+    await admin.execute("SELECT pg_advisory_lock(hashtextextended($1, 7528))", database)
 
 
 async def make_schema(admin: asyncpg.Connection, schema: str, role: str, chain: RevisionChain) -> None:

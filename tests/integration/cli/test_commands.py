@@ -159,7 +159,6 @@ async def test_seeding_fills_once(strata: Command, runtime: Runtime, tenant_on: 
         (["token", "issue", "acme", "--staff"], 2, "usage"),
         (["tenant", "create"], 2, "usage"),
         (["tenant", "create", "x", "--tier", "golden"], 2, "usage"),
-        (["tenant"], 2, "usage"),
         (["frobnicate"], 2, "usage"),
         (["up", "--port", "99999"], 2, "usage"),
     ],

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
-from strata.app import StrataApp
+from litestar import get
+
+from strata.app import StrataApp, create_app
+from strata.identity.permissions import public
+from strata.platform.errors import UnavailableError
 from strata.runtime import Runtime
 from strata.tenancy.model import TenantStatus, Tier
 from tests.builders.http import client_of, token_for
@@ -42,19 +46,25 @@ async def test_an_address_nobody_has_is_told_in_the_neutral_look(whole_app: Stra
     assert "Nobody at this address" in answer.text
 
 
-async def test_a_database_that_is_away_is_a_page_that_offers_another_try(
-    runtime: Runtime, whole_app: StrataApp, tenant_on: Tenantry
+async def test_what_is_away_for_a_moment_is_a_page_that_offers_another_try(
+    runtime: Runtime, tenant_on: Tenantry
 ) -> None:
-    tenant = await tenant_on(Tier.DEDICATED)
-    token = token_for(runtime.tokens, tenant)
-    async with client_of(whole_app, f"{tenant.slug}.localhost", token=token) as client:
-        assert (await client.get("/stock", headers=HTML)).status_code == 200
-        await runtime.provisioning.delete(tenant.slug, "tests")
-        gone = await client.get("/stock", headers=HTML)
-    assert gone.status_code == 404
+    @get("/away", opt=public())
+    async def away() -> None:
+        message = "The database behind this account does not answer; try again shortly."
+        raise UnavailableError(message)
+
+    tenant = await tenant_on(Tier.SHARED)
+    async with client_of(create_app(runtime, [away]), f"{tenant.slug}.localhost") as client:
+        answer = await client.get("/away", headers=HTML)
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "1"
+    assert '<a class="button first" href="/away">Try again</a>' in answer.text
 
 
-async def test_htmx_gets_the_message_alone_to_put_above_what_was_typed(whole_app: StrataApp, tenant_on: Tenantry) -> None:
+async def test_htmx_gets_the_message_alone_to_put_above_what_was_typed(
+    whole_app: StrataApp, tenant_on: Tenantry
+) -> None:
     tenant = await tenant_on(Tier.SHARED)
     headers = {**HTML, "HX-Request": "true", "Origin": f"http://{tenant.slug}.localhost"}
     async with client_of(whole_app, f"{tenant.slug}.localhost") as client:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from http.cookies import SimpleCookie
 
 import httpx
+import msgspec
 import pytest
 
 from strata.app import StrataApp, create_app
@@ -69,17 +70,13 @@ async def test_the_session_is_a_cookie_of_this_host_that_scripts_cannot_read(
 
 async def test_over_https_the_cookie_is_secure(runtime: Runtime, people: TenantContext) -> None:
     settings = runtime.settings.model_copy(update={"http": HttpSettings(public_scheme="https")})
-    app = create_app(_with(runtime, settings=settings))
+    app = create_app(msgspec.structs.replace(runtime, settings=settings))
     async with browser(app, f"{people.slug}.localhost") as client:
         signed_in = await client.post("/sign-in", data={"token": token_for(runtime.tokens, people)})
         assert session_cookie(signed_in)["strata_session"]["secure"]
         signed_out = await client.post("/sign-out")
         assert session_cookie(signed_out)["strata_session"]["secure"]
         assert session_cookie(signed_out)["strata_session"]["max-age"] == "0"
-
-
-def _with(runtime: Runtime, **changes: object) -> Runtime:
-    return type(runtime)(**{name: changes.get(name, getattr(runtime, name)) for name in runtime.__struct_fields__})
 
 
 async def test_a_token_in_the_address_is_not_taken(

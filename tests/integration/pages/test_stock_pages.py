@@ -62,11 +62,10 @@ async def test_search_takes_sku_name_barcode_and_text_that_means_something_to_sq
     async with runtime.tenants.transaction(warehouse) as session:
         await create_product(session, ProductIn("100%_X", "Kännchen <blau>", barcode="4006381333931"), sku_limit=None)
     async with pages(whole_app, runtime, warehouse) as client:
-        for wanted in ("100%_", "känn", "4006381333931"):
+        for wanted in ("100%_", "känn", "4006381333931", "%"):
             answer = await client.get("/stock", params={"q": wanted})
             assert skus(answer.text) == ["100%_X"], wanted
-        assert "Kännchen &lt;blau&gt;" in answer.text
-        assert skus((await client.get("/stock", params={"q": "%"})).text) == ["100%_X"]
+            assert "Kännchen &lt;blau&gt;" in answer.text
         assert (await client.get("/stock", params={"q": "\0"})).status_code == 422
         assert (await client.get("/stock", params={"cursor": "x"})).status_code == 400
 
@@ -113,7 +112,7 @@ async def test_a_scanned_barcode_stands_for_its_sku(
         assert posted.status_code == 303
         assert ">MUG</a>" in (await client.get(posted.headers["location"])).text
         # Two products have it: which is meant cannot be known.
-        refused = await client.post("/movements/new", data={**line, "sku": "777"})
+        refused = await client.post("/movements/new", data={**line, "sku": "777", "key": str(uuid4())})
         assert refused.status_code == 422
         assert "There is no product «777»" in refused.text
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from litestar import get, post
+from litestar import asgi, get, post
 from litestar.exceptions import PermissionDeniedException
+from litestar.types import Receive, Scope, Send
 
 from strata.app import StrataApp, create_app
 from strata.identity.permissions import Permission, public, requires
@@ -385,3 +386,13 @@ async def raw_request(
     }  # fmt: skip
     await app(scope, receive, send)
     return sent[0]["status"], dict(sent[0]["headers"]), b"".join(message["body"] for message in sent[1:])
+
+
+async def test_a_mounted_application_is_guarded_as_any_route(runtime: Runtime, acme: Acme) -> None:
+    @asgi("/mounted", copy_scope=True)
+    async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
+        message = "nobody may come here"
+        raise AssertionError(message)
+
+    async with client_of(create_app(runtime, [mounted]), acme.host, token=acme.token) as client:
+        assert (await client.get("/mounted")).json()["code"] == "route-closed"

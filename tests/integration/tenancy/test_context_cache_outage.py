@@ -106,11 +106,13 @@ async def test_a_hung_redis_delays_a_few_requests_by_its_timeout_and_then_none(
 
 
 async def test_silence_on_the_subscription_is_noticed_though_nobody_asks_anything(
-    process: CacheProcess, stoppable_redis: EmbeddedRedis
+    process: CacheProcess, stoppable_redis: EmbeddedRedis, tenant_ids: list[UUID]
 ) -> None:
+    await process.cache.get_by_id(tenant_ids[0])
     with hung(stoppable_redis):
-        await eventually(lambda: not process.link.up)
+        await eventually(lambda: not process.link._up)
     await eventually(lambda: process.link.up)
+    assert process.cache.peek(tenant_ids[0]) is None, "it came back by a new subscription, and forgot what it held"
 
 
 async def test_without_redis_a_context_lives_shortly_counted_when_it_is_asked_for(

@@ -99,59 +99,64 @@ BEGIN
            leg_new, leg_counts, leg_arrives, leg_expires,
            leg_dated, leg_problems, legs, keys
       FROM (
-        SELECT m.ordinality::integer AS movement,
-               line.ordinality::integer AS line,
-               dense_rank() OVER (ORDER BY p.id, b.id, coalesce(line.batch, ''))::integer AS key,
+        SELECT line.movement::integer AS movement,
+               line.number::integer AS line,
+               dense_rank() OVER (ORDER BY p.id, b.id, line.batch)::integer AS key,
                l.quantity,
                p.id AS product_id,
                b.id AS bin_id,
-               coalesce(line.batch, '') AS batch,
+               line.batch,
                line.sku,
                l.code,
                s.id IS NULL AND l.quantity > 0 AS is_new,
-               m.document ->> 'kind' = 'count' AS counts,
+               line.kind = 'count' AS counts,
                l.arrives,
                line.expires_on,
-               CASE WHEN m.document ->> 'kind' = 'receive' THEN p.expiry_policy END AS dated,
+               CASE WHEN line.kind = 'receive' THEN p.expiry_policy END AS dated,
                CASE WHEN p.usable AND b.usable THEN NULL ELSE
                    CASE WHEN p.usable OR l.arrives THEN '[]'::jsonb
                         ELSE jsonb_build_array(jsonb_build_object(
-                            'line', line.ordinality - 1, 'field', 'sku', 'value', line.sku,
+                            'line', line.number - 1, 'field', 'sku', 'value', line.sku,
                             'code', CASE WHEN p.id IS NULL THEN 'unknown' ELSE 'inactive' END)) END
                    || CASE WHEN b.usable THEN '[]'::jsonb
                         ELSE jsonb_build_array(jsonb_build_object(
-                            'line', line.ordinality - 1, 'value', l.code,
+                            'line', line.number - 1, 'value', l.code,
                             'field', CASE WHEN l.arrives THEN 'to_bin' ELSE 'bin' END,
                             'code', CASE WHEN b.id IS NULL THEN 'unknown' ELSE 'inactive' END)) END
                END AS problems
-          FROM jsonb_array_elements(p_movements) WITH ORDINALITY AS m (document, ordinality)
-         CROSS JOIN LATERAL ROWS FROM (
-               jsonb_to_recordset(m.document -> 'lines')
-                   AS (sku text, bin text, to_bin text, quantity bigint, batch text, expires_on date)
-               ) WITH ORDINALITY AS line (sku, bin, to_bin, quantity, batch, expires_on, ordinality)
+          FROM (
+               SELECT m.ordinality AS movement, m.document ->> 'kind' AS kind, d.ordinality AS number,
+                      d.sku, d.bin, d.to_bin, d.quantity, coalesce(d.batch, '') AS batch, d.expires_on
+                 FROM jsonb_array_elements(p_movements) WITH ORDINALITY AS m (document, ordinality)
+                CROSS JOIN LATERAL ROWS FROM (
+                      jsonb_to_recordset(m.document -> 'lines')
+                          AS (sku text, bin text, to_bin text, quantity bigint, batch text, expires_on date)
+                      ) WITH ORDINALITY AS d (sku, bin, to_bin, quantity, batch, expires_on, ordinality)
+               -- OFFSET fences this off, or every line would carry its movement's whole document through the sorts.
+               OFFSET 0
+               ) AS line
          CROSS JOIN LATERAL (
                SELECT line.bin AS code, false AS arrives,
-                      CASE WHEN m.document ->> 'kind' IN ('pick', 'transfer') THEN - line.quantity
-                           ELSE line.quantity END AS quantity
+                      CASE WHEN line.kind IN ('pick', 'transfer') THEN - line.quantity ELSE line.quantity END AS quantity
                 UNION ALL
-               SELECT line.to_bin, true, line.quantity WHERE m.document ->> 'kind' = 'transfer'
+               SELECT line.to_bin, true, line.quantity WHERE line.kind = 'transfer'
                ) AS l
           -- LIMIT keeps the planner from turning these look-ups into joins over the whole table.
           LEFT JOIN LATERAL (
                SELECT product.id, product.expiry_policy,
-                      product.active OR m.document ->> 'kind' = 'reversal' AS usable
+                      product.active OR line.kind = 'reversal' AS usable
                  FROM product WHERE product.tenant_id = p_tenant AND product.sku = line.sku LIMIT 1
                ) AS p ON true
           LEFT JOIN LATERAL (
-               SELECT bin.id, bin.active OR m.document ->> 'kind' = 'reversal' AS usable
+               SELECT bin.id, bin.active OR line.kind = 'reversal' AS usable
                  FROM bin WHERE bin.tenant_id = p_tenant AND bin.code = l.code LIMIT 1
                ) AS b ON true
           LEFT JOIN LATERAL (
                SELECT balance.id FROM stock_balance AS balance
                 WHERE balance.tenant_id = p_tenant AND balance.product_id = p.id AND balance.bin_id = b.id
-                  AND balance.batch = coalesce(line.batch, '') LIMIT 1
+                  AND balance.batch = line.batch LIMIT 1
                ) AS s ON true
-         ORDER BY m.ordinality, line.ordinality, l.arrives
+         ORDER BY line.movement, line.number, l.arrives
       ) AS r;
 
     key_leg := array_fill(NULL::integer, ARRAY[keys]);

@@ -30,10 +30,10 @@
   };
   document.addEventListener("keydown", onEnter);
 
-  // After a part has been swapped in: the field that wants the next scan gets it.
+  // After a part has been swapped in: what is wrong comes first, else the field that waits for the next scan.
   document.addEventListener("htmx:afterSettle", (event) => {
-    const target = event.detail.target.isConnected ? event.detail.target : document;
-    const wanted = target.querySelector?.("[data-focus]");
+    const target = event.detail.target.isConnected ? event.detail.target : document.getElementById("content");
+    const wanted = target.querySelector("[aria-invalid=true]") ?? target.querySelector("[data-focus]");
     if (wanted) wanted.focus();
   });
 
