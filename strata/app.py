@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
@@ -24,10 +22,14 @@ from litestar.types import (
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import strata
+from strata.console import routes as console
+from strata.identity import pages as identity_pages
 from strata.identity.errors import SignInNeededError
 from strata.identity.guards import Authorisation
 from strata.identity.pages.error_pages import ErrorPages
 from strata.identity.permissions import public
+from strata.inventory import pages as inventory_pages
+from strata.inventory import routes as inventory
 from strata.platform.health import Probe, Readiness, database_probe
 from strata.platform.http.edge import Edge
 from strata.platform.http.openapi_page import DescriptionPage
@@ -50,12 +52,6 @@ from strata.tenancy.session import Tenants
 
 OPENAPI_JSON = "/api/v1/openapi.json"
 OPENAPI_PAGE = "/api/v1/docs"
-_ROUTE_MODULES = (
-    "strata.identity.pages",
-    "strata.inventory.routes",
-    "strata.inventory.pages",
-    "strata.console.routes",
-)
 
 
 class AppRuntime(Protocol):
@@ -134,11 +130,7 @@ def create_app(
 
 
 def all_routes() -> list[ControllerRouterHandler]:
-    routes: list[ControllerRouterHandler] = []
-    for name in _ROUTE_MODULES:
-        if importlib.util.find_spec(name) is not None:
-            routes += importlib.import_module(name).ROUTES
-    return routes
+    return [*inventory.ROUTES, *inventory_pages.ROUTES, *identity_pages.ROUTES, *console.ROUTES]
 
 
 # Dependencies hang on one another in a chain, though each could be had by itself: Litestar resolves independent ones in a

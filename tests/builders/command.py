@@ -127,3 +127,31 @@ async def ended(process: asyncio.subprocess.Process, *, by: signal.Signals | Non
         out, err = await process.communicate()
     assert process.returncode is not None
     return Said(process.returncode, out.decode(), err.decode())
+
+
+class Up:
+    """A `strata up --json` of its own, with its servers in a directory of the test's."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.events: list[dict[str, Any]] = []
+
+    async def until(self, event: str, step: str | None = None) -> dict[str, Any]:
+        """Read on to the next line of that event; fails when the process ends before it."""
+        assert self.process.stdout is not None
+        async with asyncio.timeout(END_WITHIN_S):
+            while line := await self.process.stdout.readline():
+                self.events.append(json.loads(line))
+                if self.events[-1]["event"] == event and step in {None, self.events[-1].get("step")}:
+                    return self.events[-1]
+        said = await ended(self.process)
+        pytest.fail(f"strata up ended ({said.code}) before {event}: {said.err[-3000:]}")
+
+
+@asynccontextmanager
+async def up(*options: str | Path, data_dir: Path, env: Mapping[str, str] | None = None) -> AsyncIterator[Up]:
+    """Standard error goes to a file beside the data: a pipe that nobody reads would stop the process in the end."""
+    async with started(
+        "up", "--json", "--data-dir", data_dir, *options, env=env or {}, cwd=data_dir.parent
+    ) as process:
+        yield Up(process)

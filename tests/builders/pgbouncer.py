@@ -31,7 +31,7 @@ auth_file = {users}
 pool_mode = transaction
 default_pool_size = {size}
 max_client_conn = 1000
-query_wait_timeout = 20
+query_wait_timeout = {wait_s}
 ignore_startup_parameters = extra_float_digits
 {account}
 """
@@ -39,7 +39,13 @@ ignore_startup_parameters = extra_float_digits
 
 @contextmanager
 def pgbouncer(
-    server: PostgresServer, users: Mapping[str, str], directory: Path, *, pool_size: int, port: int | None = None
+    server: PostgresServer,
+    users: Mapping[str, str],
+    directory: Path,
+    *,
+    pool_size: int,
+    port: int | None = None,
+    wait_s: int = 20,
 ) -> Iterator[str]:
     """Its address, host:port. `users`: passwords by role; `pool_size`: connections to the server for each database."""
     if PROGRAM is None:
@@ -56,7 +62,13 @@ def pgbouncer(
     configuration = directory / "pgbouncer.ini"
     configuration.write_text(
         _CONFIGURATION.format(
-            host=server.host, port=server.port, listen=listen, users=list_of_users, size=pool_size, account=account
+            host=server.host,
+            port=server.port,
+            listen=listen,
+            users=list_of_users,
+            size=pool_size,
+            wait_s=wait_s,
+            account=account,
         )
     )
     log = directory / "pgbouncer.log"

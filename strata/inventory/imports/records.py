@@ -137,7 +137,7 @@ class CsvRecords:
         return None
 
     def _unreadable(self, error: Exception) -> Refusal:
-        if any(is_cut(line) for line in self._lines.taken):
+        if is_cut(self._lines.taken[0]):
             return self._too_long()
         self._lines.give_back_all_but_first()
         if isinstance(error, _SpanTooLongError) or "unexpected end" in str(error):

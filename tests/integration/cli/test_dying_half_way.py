@@ -11,6 +11,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,13 +37,14 @@ SLUG = "halfway"
 class Point(StrEnum):
     REGISTERING = "the catalog's rows are being written"
     DATABASE = "the database is being made"
-    CONTROL = "the control schema is being made"
     TABLES = "schema and role stand, the tables are being made"
     BUILT = "the cell is built and not yet open"
+    FORGETTING = "the home is gone, the catalog is being told"
     FENCE = "the home stands, the fence is being opened"
     ACTIVATING = "everything stands, the tenant is being activated"
 
 
+CELLS = {Tier.SHARED: FIRST_CELL, Tier.SCHEMA: FIRST_CELL, Tier.DEDICATED: None}
 POINTS = [
     (Tier.SHARED, Point.REGISTERING),
     (Tier.SHARED, Point.FENCE),
@@ -122,7 +124,7 @@ async def ground(
 
 
 def create(ground: Ground, tier: Tier, cwd: Path) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
-    cell = [] if tier is Tier.DEDICATED else ["--cell", FIRST_CELL]
+    cell = ["--cell", name] if (name := CELLS[tier]) else []
     return started(
         "tenant", "create", SLUG, "--tier", tier, *cell, "--json", env=environment_for(ground.platform), cwd=cwd
     )
@@ -138,6 +140,8 @@ async def barrier(ground: Ground, point: Point) -> AsyncIterator[Callable[[], Aw
             opened = _locked(lambda: as_admin(server, "postgres"), "LOCK TABLE pg_database IN SHARE MODE")
         case Point.REGISTERING:
             opened = _trigger(ground.catalog, "placement", "INSERT")
+        case Point.FORGETTING:
+            opened = _trigger(ground.catalog, "placement", "DELETE")
         case Point.BUILT:
             opened = _trigger(ground.catalog, "cell", "UPDATE")
         case Point.ACTIVATING:
@@ -184,7 +188,7 @@ async def _trigger(connect: Connect, table: str, event: str, *, when: str = "tru
     async with connect() as admin:
         await admin.execute(
             f"CREATE FUNCTION public.wait_here() RETURNS trigger LANGUAGE plpgsql AS"
-            f" $$ BEGIN PERFORM pg_advisory_xact_lock({LOCK}); RETURN NEW; END $$;"
+            f" $$ BEGIN PERFORM pg_advisory_xact_lock({LOCK}); RETURN coalesce(NEW, OLD); END $$;"
             f"CREATE TRIGGER wait_here BEFORE {event} ON {table}"
             f" FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION public.wait_here()"
         )
@@ -211,15 +215,16 @@ async def settled(ground: Ground) -> Traces:
     """What there is once the back ends of the dead process have come to their ends, too."""
     for server in (ground.platform.first, ground.platform.second):
         async with as_admin(server, "postgres") as admin:
-            await _until(lambda admin=admin: _all_ended(admin))  # type: ignore[misc]
+            await _until(partial(_all_ended, admin, ground.platform.prefix))
     return await ground.traces()
 
 
-async def _all_ended(admin: asyncpg.Connection) -> bool:
-    """Nobody but the watcher is in the middle of anything."""
+async def _all_ended(admin: asyncpg.Connection, prefix: str) -> bool:
+    """Nobody but the watcher is in the middle of anything of ours."""
     busy = await admin.fetchval(
         "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-        " AND state <> 'idle'"
+        " AND state <> 'idle' AND (starts_with(datname, $1) OR position($1 IN query) > 0)",
+        prefix,
     )
     return not busy
 
@@ -242,12 +247,19 @@ async def test_killed_and_swept_it_leaves_nothing(ground: Ground, tier: Tier, po
     assert not any(removal.remains.values())
 
 
-@pytest.mark.parametrize("tier", Tier)
-async def test_interrupted_it_clears_up_itself(ground: Ground, tier: Tier, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("tier", "point"),
+    [(Tier.SHARED, Point.FENCE), (Tier.SCHEMA, Point.TABLES), (Tier.DEDICATED, Point.ACTIVATING)],
+)
+async def test_interrupted_it_clears_up_itself(ground: Ground, tier: Tier, point: Point, tmp_path: Path) -> None:
     before = await ground.traces()
-    async with create(ground, tier, tmp_path) as process, barrier(ground, Point.ACTIVATING) as somebody_waits:
-        await somebody_waits()
-        said = await ended(process, by=signal.SIGINT)
+    async with create(ground, tier, tmp_path) as process:
+        async with barrier(ground, point) as somebody_waits:
+            await somebody_waits()
+            process.send_signal(signal.SIGINT)
+            # A commit under way is not cut off; it ends, and what it committed is undone.
+            await asyncio.sleep(STILL_WAITING_S)
+        said = await ended(process)
     assert said.code == 130
     assert "Traceback" not in said.err
     assert await settled(ground) == before
@@ -266,3 +278,22 @@ async def test_the_next_creation_sweeps_up_after_the_last(ground: Ground, tmp_pa
         # The closed one keeps its row, for the audit.
         await catalog.execute("DELETE FROM tenant WHERE slug = $1", other)
     assert await settled(ground) == before
+
+
+@pytest.mark.parametrize("tier", Tier)
+async def test_a_deletion_that_was_killed_is_finished(ground: Ground, tier: Tier, tmp_path: Path) -> None:
+    await ground.runtime.provisioning.create(NewTenant(slug=SLUG, name="Leaving", tier=tier, cell=CELLS[tier]), "tests")
+    env = environment_for(ground.platform)
+    async with (
+        started("tenant", "delete", SLUG, "--yes", env=env, cwd=tmp_path) as process,
+        barrier(ground, Point.FORGETTING) as somebody_waits,
+    ):
+        await somebody_waits()
+        await ended(process, by=signal.SIGKILL)
+    async with asyncio.timeout(END_WITHIN_S):
+        while SLUG not in await ground.runtime.provisioning.sweep():
+            await asyncio.sleep(POLL_S)
+    traces = await settled(ground)
+    assert (traces.placements, traces.fences, traces.cells) == (0, 0, 2)
+    assert not any("dedicated" in database for database in traces.databases)
+    assert traces.roles == set()

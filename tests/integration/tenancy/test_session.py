@@ -163,7 +163,11 @@ async def test_a_reading_session_does_not_write(runtime: Runtime, tenant: Tenant
 
 @pytest.mark.parametrize(
     "undo",
-    ["SET TRANSACTION READ WRITE", "SET transaction_read_only = off", "SELECT set_config('transaction_read_only', 'off', true)"],
+    [
+        "SET TRANSACTION READ WRITE",
+        "SET transaction_read_only = off",
+        "SELECT set_config('transaction_read_only', 'off', true)",
+    ],
 )
 async def test_read_only_cannot_be_undone(runtime: Runtime, tenant: TenantContext, undo: str) -> None:
     for before in ("SELECT 1", "SAVEPOINT here"):

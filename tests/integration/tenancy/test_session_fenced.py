@@ -42,7 +42,9 @@ async def small(runtime: Runtime) -> AsyncIterator[Runtime]:
         yield made
 
 
-async def write(runtime: Runtime, tenant: TenantContext, sku: str, isolation: Isolation = Isolation.READ_COMMITTED) -> str:
+async def write(
+    runtime: Runtime, tenant: TenantContext, sku: str, isolation: Isolation = Isolation.READ_COMMITTED
+) -> str:
     """Where it went."""
     async with runtime.tenants.transaction(tenant, isolation=isolation) as session:
         await session.execute(ADD, {"sku": sku})
@@ -53,7 +55,10 @@ async def write(runtime: Runtime, tenant: TenantContext, sku: str, isolation: Is
 async def set_fence(runtime: Runtime, tenant: TenantContext, state: str, *, epoch: int | None = None) -> None:
     async with admin_of(runtime, tenant.placement.cell) as admin:
         await admin.execute(
-            "UPDATE strata.fence SET state = $2, epoch = coalesce($3, epoch) WHERE tenant_id = $1", tenant.id, state, epoch
+            "UPDATE strata.fence SET state = $2, epoch = coalesce($3, epoch) WHERE tenant_id = $1",
+            tenant.id,
+            state,
+            epoch,
         )
 
 
@@ -261,7 +266,9 @@ async def test_without_the_row_lock_it_would(runtime: Runtime, tenant_on: Tenant
     """The control: take FOR SHARE out of `enter`, and a write is committed behind the fence."""
     tenant = await tenant_on(Tier.SHARED, cell=SECOND_CELL)
     async with admin_of(runtime, SECOND_CELL) as admin:
-        original: str = await admin.fetchval("SELECT pg_get_functiondef('strata.enter(uuid,bigint,bytea)'::regprocedure)")
+        original: str = await admin.fetchval(
+            "SELECT pg_get_functiondef('strata.enter(uuid,bigint,bytea)'::regprocedure)"
+        )
         assert " FOR SHARE;" in original
         await admin.execute(original.replace(" FOR SHARE;", ";"))
         try:
@@ -271,7 +278,9 @@ async def test_without_the_row_lock_it_would(runtime: Runtime, tenant_on: Tenant
 
 
 @pytest.mark.parametrize("isolation", Isolation)
-async def test_no_write_is_committed_behind_a_fence(runtime: Runtime, tenant_on: Tenantry, isolation: Isolation) -> None:
+async def test_no_write_is_committed_behind_a_fence(
+    runtime: Runtime, tenant_on: Tenantry, isolation: Isolation
+) -> None:
     """Writers tag rows with the epoch they entered at; what the fence's holder counts for an epoch is all there will
     ever be."""
     tenant = await tenant_on(Tier.SHARED)
@@ -304,9 +313,7 @@ async def test_no_write_is_committed_behind_a_fence(runtime: Runtime, tenant_on:
                     counted[epoch] = await admin.fetchval(
                         "SELECT count(*) FROM shared.product WHERE tenant_id = $1 AND name = $2", tenant.id, str(epoch)
                     )
-                    await admin.execute(
-                        "UPDATE strata.fence SET epoch = epoch + 1 WHERE tenant_id = $1", tenant.id
-                    )
+                    await admin.execute("UPDATE strata.fence SET epoch = epoch + 1 WHERE tenant_id = $1", tenant.id)
                 current[0] = epoch + 1
                 await asyncio.sleep(0.01)
         stop.set()

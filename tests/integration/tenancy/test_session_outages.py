@@ -58,7 +58,9 @@ async def test_a_connection_that_dies_within_the_block_has_a_name(runtime: Runti
     assert (pool.checked_out, pool.in_transaction) == (0, ())
 
 
-async def test_a_connection_that_dies_before_the_commit_leaves_it_unknown(runtime: Runtime, tenant_on: Tenantry) -> None:
+async def test_a_connection_that_dies_before_the_commit_leaves_it_unknown(
+    runtime: Runtime, tenant_on: Tenantry
+) -> None:
     tenant = await tenant_on(Tier.SHARED)
     with pytest.raises(CommitUnknownError):
         async with runtime.tenants.transaction(tenant) as session:
