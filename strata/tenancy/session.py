@@ -45,6 +45,8 @@ _CONNECTION_TRIES = 64
 _NOT_YOURS = (
     "tenants.transaction() commits when its block ends and rolls back when it raises; begin_nested() makes a savepoint."
 )
+_RENEWED = frozenset({"28P01", "28000", "3D000"})
+"""The password or the database is not what it was when the pool was made: the catalog knows better."""
 _POISONED = "26000"
 """A prepared statement is gone: SQL of this tenant or of the one before has deallocated it."""
 _LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError)
@@ -204,7 +206,7 @@ class Tenants:
                 return connection, driver
         raise CellUnavailableError(name)
 
-    async def _connect(self, cell: str) -> AsyncConnection:
+    async def _connect(self, cell: str, *, again: bool = True) -> AsyncConnection:
         home = await self._engines.open(cell)
         try:
             return await home.engine.connect()
@@ -212,6 +214,9 @@ class Tenants:
             detail = "All connections to this account's database are busy; try again in a moment."
             raise UnavailableError(detail) from error
         except (DBAPIError, TimeoutError, OSError) as error:
+            if again and getattr(getattr(error, "orig", None), "sqlstate", None) in _RENEWED:
+                await self._engines.forget(cell)
+                return await self._connect(cell, again=False)
             raise CellUnavailableError(cell) from error
 
     async def _is_open(self, context: TenantContext) -> bool:

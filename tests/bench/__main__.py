@@ -17,19 +17,31 @@ from typing import Any
 import msgspec
 import structlog
 
-from tests.bench import machine, parties, report, round_trips, single_tenant
+from tests.bench import machine, movements, parties, plain_side, reads, report, round_trips, single_tenant
 from tests.bench.ground import Ground, ground
 from tests.bench.load import LoadGenerator
+from tests.bench.peer_environment import PeerEnvironment
 from tests.bench.slices import Plan
 
 
 class Name(StrEnum):
-    ROUND_TRIPS = "round-trips"
     SINGLE_TENANT = "single-tenant"
+    DJANGO_TENANTS = "django-tenants"
+    TRYTON = "tryton"
+    ROUND_TRIPS = "round-trips"
 
 
-_DEFAULT = Plan(rounds=16, seconds=0.5)
-_QUICK = Plan(rounds=4, seconds=0.3)
+_DEFAULT = {
+    Name.SINGLE_TENANT: Plan(rounds=16, seconds=0.5),
+    Name.DJANGO_TENANTS: Plan(rounds=8, seconds=0.5),
+    # Of the slowest some ten fit into a second.
+    Name.TRYTON: Plan(rounds=3, seconds=1.5),
+}
+_QUICK = {
+    Name.SINGLE_TENANT: Plan(rounds=4, seconds=0.25),
+    Name.DJANGO_TENANTS: Plan(rounds=2, seconds=0.25),
+    Name.TRYTON: Plan(rounds=1, seconds=0.7, connections=(8,)),
+}
 
 
 def main() -> None:
@@ -37,32 +49,54 @@ def main() -> None:
     # So that a stopped run takes its servers with it.
     signal.signal(signal.SIGTERM, _leave)
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-    plan = _QUICK if given.quick else _DEFAULT
-    plan = Plan(given.rounds or plan.rounds, given.seconds or plan.seconds, tuple(given.connections or plan.connections))
-    with ground() as stage, LoadGenerator() as load:
-        _measure(stage, load, plan, given)
-
-
-def _measure(stage: Ground, load: LoadGenerator, plan: Plan, given: argparse.Namespace) -> None:
     names = [Name(name) for name in given.names] or list(Name)
-    facts = machine.facts()
+    peers = PeerEnvironment() if {Name.DJANGO_TENANTS, Name.TRYTON} & set(names) else None
+    facts = machine.facts(peers.versions() if peers else None)
+    with ground() as stage, LoadGenerator() as load:
+        bench = _Bench(stage, load, peers, given)
+        for name in Name:  # round trips last: they give the cells another address, and their role a new password
+            if name in names:
+                plan, found = bench.run(name)
+                file = report.save(name, facts, msgspec.to_builtins(plan), found, given.out)
+                print(f"Raw results: {file}")
 
-    def keep(name: Name, found: dict[str, Any]) -> None:
-        file = report.save(name, facts, msgspec.to_builtins(plan), found, given.out)
-        print(f"Raw results: {file}")
 
-    sides, everybody = parties.prepare(stage, load)
-    if Name.SINGLE_TENANT in names:
-        found = single_tenant.run(stage, load, everybody, plan)
+class _Bench:
+    def __init__(
+        self, stage: Ground, load: LoadGenerator, peers: PeerEnvironment | None, given: argparse.Namespace
+    ) -> None:
+        self._stage = stage
+        self._load = load
+        self._peers = peers
+        self._given = given
+        self._sides, self._everybody = parties.prepare(stage, load)
+        self._strata = [party for party in self._everybody if party.name not in plain_side.VARIANTS]
+
+    def run(self, name: Name) -> tuple[Plan | None, dict[str, Any]]:
+        if name is Name.ROUND_TRIPS:
+            found = round_trips.run(self._stage, self._load, self._sides)
+            report.show_round_trips(found)
+            return None, found
+        plan = self._plan(name)
+        found = self._measured(name, plan)
         for work, by_connections in found["work"].items():
             for connections, measured in by_connections.items():
                 report.show(f"{work}, {connections} at a time", measured)
-        keep(Name.SINGLE_TENANT, found)
-    # Last: it gives the cells another address for a while, and their role a new password.
-    if Name.ROUND_TRIPS in names:
-        trips = round_trips.run(stage, load, sides)
-        report.show_round_trips(trips)
-        keep(Name.ROUND_TRIPS, trips)
+        return plan, found
+
+    def _measured(self, name: Name, plan: Plan) -> dict[str, Any]:
+        if name is Name.SINGLE_TENANT:
+            return single_tenant.run(self._stage, self._load, self._everybody, plan)
+        assert self._peers is not None
+        bench = reads.run if name is Name.DJANGO_TENANTS else movements.run
+        return bench(self._stage, self._load, self._peers, self._strata, plan)
+
+    def _plan(self, name: Name) -> Plan:
+        given = self._given
+        plan = (_QUICK if given.quick else _DEFAULT)[name]
+        return Plan(
+            given.rounds or plan.rounds, given.seconds or plan.seconds, tuple(given.connections or plan.connections)
+        )
 
 
 def _arguments() -> argparse.Namespace:

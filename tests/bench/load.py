@@ -49,8 +49,11 @@ class LoadGenerator:
             if stream is not None:
                 stream.close()
 
-    def define(self, name: str, port: int, requests: Sequence[bytes]) -> None:
-        self._ask({"define": name, "port": port, "requests": [base64.b64encode(each).decode() for each in requests]})
+    def define(self, name: str, port: int, errands: Sequence[bytes | Sequence[bytes]]) -> None:
+        """What `run` will ask for under this name, one after the other and round again (see client.py on errands)."""
+        steps = [[errand] if isinstance(errand, bytes) else errand for errand in errands]
+        encoded = [[base64.b64encode(step).decode() for step in errand] for errand in steps]
+        self._ask({"define": name, "port": port, "errands": encoded})
 
     def run(self, name: str, *, connections: int, seconds: float) -> Slice:
         return self._checked(name, {"run": name, "connections": connections, "seconds": seconds})

@@ -60,7 +60,7 @@ def prepare(ground: Ground, load: LoadGenerator) -> tuple[Sides, list[Party]]:
         return Sides(await strata_side.prepare(ground), await plain_side.prepare(ground))
 
     sides = asyncio.run(make())
-    parties = [sides.plain(name, plain_side.serve(ground, name)) for name in (plain_side.BARE, plain_side.EDGE)]
+    parties = [sides.plain(name, plain_side.serve(ground, name)) for name in plain_side.VARIANTS]
     parties += sides.strata(strata_side.serve(ground))
     for party in parties:
         party.define(load)

@@ -17,6 +17,7 @@ from tests.bench.strata_side import POOL
 
 DATABASE = "bench_plain"
 BARE, EDGE = "plain", "plain with edge"
+VARIANTS = (BARE, EDGE)
 HOST = "plain.localhost"
 
 

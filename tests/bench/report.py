@@ -12,9 +12,10 @@ from rich.table import Table
 from tests.bench.machine import ROOT
 
 DIRECTORY = ROOT / "docs" / "benchmarks"
+_console = Console(width=140)
 
 
-def save(name: str, facts: dict[str, Any], plan: dict[str, Any], found: dict[str, Any], directory: Path) -> Path:
+def save(name: str, facts: dict[str, Any], plan: dict[str, Any] | None, found: dict[str, Any], directory: Path) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / f"{name}.json"
     document = {"benchmark": name, **facts, "plan": plan, "results": found}
@@ -35,7 +36,7 @@ def show(title: str, measured: dict[str, Any]) -> None:
         row = [latency["p50"], latency["p95"], latency["p99"], each["requests_per_s"]]
         row += [cpu["application"], cpu["postgresql"]]
         table.add_row(name, *(f"{value:,.0f}" for value in row), *(_ratio(each["ratio_to"], base) for base in bases))
-    Console().print(table)
+    _console.print(table)
 
 
 def show_round_trips(found: dict[str, Any]) -> None:
@@ -46,7 +47,7 @@ def show_round_trips(found: dict[str, Any]) -> None:
         table.add_column(work)
     for name, each in found.items():
         table.add_row(name, *(", ".join(f"{where} {n:g}" for where, n in each[work]["then"].items()) for work in works))
-    Console().print(table)
+    _console.print(table)
 
 
 def _ratio(ratios: dict[str, Any], base: str) -> str:

@@ -19,7 +19,7 @@ def run(ground: Ground, load: LoadGenerator, parties: Sequence[Party], plan: Pla
         found[work] = {
             str(connections): results(
                 measure(load, subjects, plan, connections=connections, postgres_pid=ground.postgres_pid),
-                (plain_side.BARE, plain_side.EDGE),
+                plain_side.VARIANTS,
             )
             for connections in plan.connections
         }

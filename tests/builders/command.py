@@ -150,8 +150,5 @@ class Up:
 
 @asynccontextmanager
 async def up(*options: str | Path, data_dir: Path, env: Mapping[str, str] | None = None) -> AsyncIterator[Up]:
-    """Standard error goes to a file beside the data: a pipe that nobody reads would stop the process in the end."""
-    async with started(
-        "up", "--json", "--data-dir", data_dir, *options, env=env or {}, cwd=data_dir.parent
-    ) as process:
+    async with started("up", "--json", "--data-dir", data_dir, *options, env=env or {}, cwd=data_dir.parent) as process:
         yield Up(process)

@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from uuid import UUID
 
+import httpx
 import msgspec
 import redis.asyncio
 from sqlalchemy import func, select, text
@@ -20,6 +21,7 @@ from strata.tenancy.context_loader import TenantSnapshot
 from strata.tenancy.errors import ConcurrentUpdateError
 from strata.tenancy.model import Tier
 from tests.builders.platform import Tenantry
+from tests.builders.site import Site
 
 MIX = {Tier.SHARED: 26, Tier.SCHEMA: 20, Tier.DEDICATED: 4}
 
@@ -124,3 +126,54 @@ async def misplaced_cache_entries(runtime: Runtime, tenants: list[TenantContext]
             if name is not None and UUID(bytes=name) != tenant_id:
                 wrong.append(f"name in Redis: {slug}")
     return wrong
+
+
+async def hammer_over_http(site: Site, tenants: list[TenantContext], *, requests: int, seed: int) -> Tally:
+    """The same from outside: right requests, wrong ones, another tenant's token, and clients that hang up."""
+    tally, chance = Tally(), random.Random(seed)
+    tasks = [
+        asyncio.create_task(
+            one_call(
+                site,
+                tenants[number % len(tenants)],
+                chance.choice(tenants),
+                random.Random(chance.getrandbits(32)),
+                tally,
+            )
+        )
+        for number in range(requests)
+    ]
+    for task in chance.sample(tasks, requests // 5):
+        await asyncio.sleep(chance.random() * 0.01)
+        task.cancel()
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        if result is not None:
+            _count(result, tally)
+    return tally
+
+
+async def one_call(
+    site: Site, tenant: TenantContext, other: TenantContext, chance: random.Random, tally: Tally
+) -> None:
+    async with site.client(tenant) as client:
+        client.timeout = 30
+        trouble = chance.random()
+        if trouble < 0.15 and other.id != tenant.id:
+            # The neighbour's token at this host, or this tenant's at the neighbour's.
+            answer = await client.get("/api/v1/products", headers={"Host": f"{other.slug}.localhost"})
+            _expect(tally, answer, 403)
+            return
+        if trouble < 0.25:
+            _expect(tally, await client.post("/api/v1/products", json={"sku": "", "name": 7}), 422)
+            return
+        body = {"sku": f"h{chance.getrandbits(64):x}", "name": str(tenant.id)}
+        _expect(tally, await client.post("/api/v1/products", json=body), 201)
+        listed = await client.get("/api/v1/products", params={"limit": 100})
+        _expect(tally, listed, 200)
+        tally.foreign += [(tenant.slug, str(item)) for item in listed.json()["items"] if item["name"] != str(tenant.id)]
+
+
+def _expect(tally: Tally, answer: httpx.Response, status: int) -> None:
+    tally.outcomes[str(answer.status_code)] += 1
+    if answer.status_code != status:
+        tally.surprises.append(AssertionError(f"{answer.status_code} instead of {status}: {answer.text[:300]}"))

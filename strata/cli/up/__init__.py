@@ -15,7 +15,7 @@ import typer
 import uvloop
 
 from strata.app import create_app
-from strata.cli.catalog_database import make_catalog
+from strata.cli.catalog_database import make_catalog, turn
 from strata.cli.demo import ensure_demo_tenants, seed_demo_tenants
 from strata.cli.options import DataDir
 from strata.cli.surroundings import settings_for
@@ -88,10 +88,11 @@ async def _live(plan: Plan, stopping: Stopping) -> None:
             catalog_url = await make_catalog(settings)
             ground.announce(os.getpid(), http.port)
             runtime = await stack.enter_async_context(open_runtime(settings))
-        with progress.step(Step.CELLS):
-            await prepare_servers(runtime, ground.server_urls(catalog_url))
-            await sweep_once(runtime.provisioning)
-        tenants = await _demo(runtime, progress) if plan.demo else []
+        async with turn(catalog_url, "up"):
+            with progress.step(Step.CELLS):
+                await prepare_servers(runtime, ground.server_urls(catalog_url))
+                await sweep_once(runtime.provisioning)
+            tenants = await _demo(runtime, progress) if plan.demo else []
         with progress.step(Step.SERVING):
             app = create_app(runtime)
         stack.push_async_callback(_cancel, asyncio.create_task(keep_sweeping(runtime.provisioning)))

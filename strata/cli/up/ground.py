@@ -55,7 +55,11 @@ class Ground:
     async def start(self) -> Settings:
         """Start what is ours, side by side, and return the settings with every address in them."""
         self._starting = [asyncio.create_task(asyncio.to_thread(server.start)) for server in self._embedded]
-        await asyncio.gather(*self._starting)
+        if self._starting:
+            # Not gather(): cancelled, it would cancel the tasks, and nobody would know when their threads are done.
+            await asyncio.wait(self._starting)
+        for start in self._starting:
+            start.result()
         found: dict[str, object] = {}
         if self._postgres:
             found["database_url"] = SecretStr(self._postgres[0].dsn(CATALOG_DATABASE))

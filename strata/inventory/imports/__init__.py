@@ -1,8 +1,7 @@
-"""Imports: a file and a mapping become products and movements, streamed, in batches, restartable.
+"""Imports: a file and a mapping become products and movements, streamed, in batches, restartable (docs/importing.md).
 
-mapping.py    what a mapping file may say        files.py      bytes of a file, unpacked and digested
-records.py    rows out of the text of a CSV      rows.py       a row by the mapping: a line of a movement, or a refusal
-batches.py    lines to movements to batches      survey.py     the first pass: names, spellings, opening stock
-repository.py the run's SQL                      runner.py     the protocol: survey, claim, open, post, finish
-report.py     refusals for people and programs   controllers.py  the same over HTTP
+The way of a row: files.py (bytes, unpacked and digested), records.py (rows of a CSV), rows.py (a row by the mapping:
+a line of a movement, or a refusal), batches.py (lines to movements to batches), poster.py (a batch to the database).
+mapping.py says what a mapping may say. survey.py is the first pass, runner.py the protocol around it all,
+repository.py the run's own rows. report.py, uploads.py and controllers.py are the ways in and out.
 """

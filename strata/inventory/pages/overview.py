@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import and_, func, or_, select, true
+from sqlalchemy import ColumnElement, and_, func, or_, select, true
 
 from strata.inventory.locations.models import Bin, Warehouse, Zone
 from strata.inventory.products.models import Product
@@ -35,50 +36,49 @@ class OverviewFilter(msgspec.Struct, frozen=True):
 
 
 async def stock_by_product(session: TenantReadSession, paging: Paging, wanted: OverviewFilter) -> Page[ProductStock]:
-    """Sums are taken for the products of the page alone: the limit is met in the order of the index on SKU."""
-    here = _balances(wanted.warehouse).lateral()
-    statement: AnySelect = (
-        select(
-            Product.id,
-            Product.sku,
-            Product.name,
-            Product.unit,
-            Product.active,
-            func.coalesce(here.c.on_hand, 0),
-            here.c.bins,
+    """The page first, then the sums: the planner would rather add up everything there is before it takes fifty."""
+    products: AnySelect = select(
+        Product.tenant_id, Product.id, Product.sku, Product.name, Product.unit, Product.active
+    ).where(*_conditions(wanted))
+    page = _ORDER.select_page(products, paging).subquery("page")
+    here = (
+        _there(
+            select(
+                func.coalesce(func.sum(StockBalance.on_hand), 0).label("on_hand"),
+                func.count(StockBalance.bin_id.distinct()).filter(StockBalance.on_hand > 0).label("bins"),
+            ),
+            wanted.warehouse,
         )
-        .select_from(Product)
-        .join(here, true())
+        .where(StockBalance.tenant_id == page.c.tenant_id, StockBalance.product_id == page.c.id)
+        .lateral()
     )
-    if wanted.warehouse is not None:
-        statement = statement.where(here.c.balances > 0)
-    if wanted.q:
-        statement = statement.where(
-            or_(
-                Product.sku.icontains(wanted.q, autoescape=True),
-                Product.name.icontains(wanted.q, autoescape=True),
-                Product.barcode == wanted.q,
-            )
-        )
-    rows = (await session.execute(_ORDER.select_page(statement, paging))).all()
+    shown: AnySelect = select(
+        page.c.id, page.c.sku, page.c.name, page.c.unit, page.c.active, here.c.on_hand, here.c.bins
+    )
+    rows = (await session.execute(shown.join_from(page, here, true()).order_by(page.c.sku))).all()
     return _ORDER.page(rows, paging, item=lambda row: ProductStock(*row), position=lambda row: (row.sku,))
 
 
-def _balances(warehouse: str | None) -> AnySelect:
-    lying = StockBalance.on_hand > 0
-    statement: AnySelect = (
-        select(
-            func.sum(StockBalance.on_hand).label("on_hand"),
-            func.count(StockBalance.bin_id.distinct()).filter(lying).label("bins"),
-            func.count().label("balances"),
+def _conditions(wanted: OverviewFilter) -> Iterator[ColumnElement[bool]]:
+    if wanted.warehouse is not None:
+        balances = _there(select(StockBalance.id), wanted.warehouse)
+        yield balances.where(
+            StockBalance.tenant_id == Product.tenant_id, StockBalance.product_id == Product.id
+        ).exists()
+    if wanted.q:
+        yield or_(
+            Product.sku.icontains(wanted.q, autoescape=True),
+            Product.name.icontains(wanted.q, autoescape=True),
+            Product.barcode == wanted.q,
         )
-        .where(StockBalance.tenant_id == Product.tenant_id, StockBalance.product_id == Product.id)
-        .correlate(Product)
-    )
+
+
+def _there(balances: AnySelect, warehouse: str | None) -> AnySelect:
+    """Of the balances, those that lie in the warehouse; None: anywhere."""
     if warehouse is None:
-        return statement
+        return balances
     return (
-        statement.join(Bin, and_(Bin.tenant_id == StockBalance.tenant_id, Bin.id == StockBalance.bin_id))
+        balances.join(Bin, and_(Bin.tenant_id == StockBalance.tenant_id, Bin.id == StockBalance.bin_id))
         .join(Zone, and_(Zone.tenant_id == Bin.tenant_id, Zone.id == Bin.zone_id))
         .join(Warehouse, and_(Warehouse.tenant_id == Zone.tenant_id, Warehouse.id == Zone.warehouse_id))
         .where(Warehouse.code == warehouse)

@@ -14,6 +14,7 @@ from uuid import UUID
 from strata.platform.settings import FenceSettings
 from strata.tenancy.context import TenantContext
 from strata.tenancy.errors import MoveInProgressError
+from strata.tenancy.model import TenantStatus
 
 _FIRST_PROBE_S = 0.005
 _LONGEST_PROBE_S = 0.05
@@ -74,5 +75,7 @@ class FenceWait:
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, _LONGEST_PROBE_S)
             now = await self._contexts.fresh(context.id)
-            if now.placement != context.placement or await self._is_open(now):
+            # Suspended or being deleted meanwhile: there is nothing to wait for, and the caller says why.
+            shut = now.status not in {TenantStatus.ACTIVE, TenantStatus.READ_ONLY}
+            if shut or now.placement != context.placement or await self._is_open(now):
                 return now

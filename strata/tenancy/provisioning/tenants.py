@@ -10,6 +10,7 @@ import asyncio
 from datetime import UTC, datetime
 from uuid import UUID
 
+import asyncpg
 import msgspec
 import structlog
 from sqlalchemy import URL, delete, select
@@ -77,6 +78,16 @@ class BusyError(ConflictError):
 
     def __init__(self, slug: str) -> None:
         super().__init__(f"Another process is creating or deleting «{slug}» right now; try again when it is done.")
+
+
+class InUseError(ConflictError):
+    code = "tenant-in-use"
+    title = "Tenant is in use"
+
+    def __init__(self, slug: str) -> None:
+        super().__init__(
+            f"Somebody has been working in «{slug}» for longer than a deletion waits. Nobody new gets in: delete it again."
+        )
 
 
 class RemovalIncompleteError(StrataError):
@@ -163,11 +174,16 @@ class Provisioning:
                 existing = await self._existing(tenant.slug) if ours else None
                 if existing is None or existing[0].id != tenant.id:
                     continue
-                if existing[0].status == TenantStatus.PROVISIONING:
-                    await self._undo(tenant)
-                elif existing[0].status == TenantStatus.CLOSING:
-                    await self._remove(tenant, SYSTEM)
-                else:
+                try:
+                    if existing[0].status == TenantStatus.PROVISIONING:
+                        await self._undo(tenant)
+                    elif existing[0].status == TenantStatus.CLOSING:
+                        await self._remove(tenant, SYSTEM)
+                    else:
+                        continue
+                except (StrataError, asyncpg.PostgresError, OSError) as error:
+                    # One whose server is away, or that is still in use, must not keep the others from being swept.
+                    log.warning("sweep.left", tenant=tenant.slug, was=tenant.status, error=str(error))
                     continue
                 log.info("swept", tenant=tenant.slug, was=tenant.status)
                 swept.append(tenant.slug)
@@ -279,7 +295,10 @@ class Provisioning:
     async def _remove(self, tenant: TenantRow, actor: str) -> Removal:
         site = await self._site(tenant.id)
         home = self._homes[Tier(site.placement.tier)]
-        await home.remove(site)
+        try:
+            await home.remove(site)
+        except asyncpg.LockNotAvailableError as error:
+            raise InUseError(tenant.slug) from error
         remains = await home.remains(site)
         if any(remains.values()):
             raise RemovalIncompleteError(tenant.slug, remains)

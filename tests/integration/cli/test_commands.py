@@ -130,6 +130,27 @@ async def test_revisions_are_shown_and_brought_up_to_date(strata: Command, platf
     assert {"catalog", "cell-1", "cell-2"} <= {schema["cell"] for schema in status["schemas"]}
 
 
+async def test_what_was_agreed_with_a_tenant(
+    strata: Command, runtime: Runtime, tenant_on: Tenantry, tmp_path: Path
+) -> None:
+    context = await tenant_on(Tier.SHARED)
+    document = tmp_path / "limits.json"
+    document.write_text('{"skus": 3}')
+    await strata.json("tenant", "set", context.slug, "limits", document)
+    assert (await runtime.contexts.fresh(context.id)).limits.skus == 3
+    document.write_text('{"skus": "many"}')
+    assert (await strata("tenant", "set", context.slug, "limits", document)).code == 1
+    missing = await strata("tenant", "set", context.slug, "limits", tmp_path / "none.json", "--json")
+    assert (missing.code, missing.error["code"]) == (1, "unreadable-document")
+
+    host = f"{context.slug}.example.com"
+    assert (await strata.json("domain", "add", context.slug, host))["hostname"] == host
+    assert [each["hostname"] for each in (await strata.json("domain", "list", context.slug))["domains"]] == [host]
+    assert (await strata("domain", "add", context.slug, "acme.localhost")).code == 1
+    await strata.json("domain", "remove", context.slug, host)
+    assert (await strata.json("domain", "list", context.slug))["domains"] == []
+
+
 async def test_seeding_fills_once(strata: Command, runtime: Runtime, tenant_on: Tenantry) -> None:
     context = await tenant_on(Tier.SCHEMA)
     [first] = (await strata.json("seed", context.slug, "--assortment", "groceries"))["tenants"]

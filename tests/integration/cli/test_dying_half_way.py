@@ -291,7 +291,7 @@ async def test_a_deletion_that_was_killed_is_finished(ground: Ground, tier: Tier
         await somebody_waits()
         await ended(process, by=signal.SIGKILL)
     async with asyncio.timeout(END_WITHIN_S):
-        while SLUG not in await ground.runtime.provisioning.sweep():
+        while SLUG not in await ground.runtime.provisioning.sweep():  # noqa: ASYNC110 - until its lease is free
             await asyncio.sleep(POLL_S)
     traces = await settled(ground)
     assert (traces.placements, traces.fences, traces.cells) == (0, 0, 2)

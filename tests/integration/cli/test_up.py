@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import json
 import signal
 import socket
 import tempfile
@@ -18,15 +18,22 @@ import asyncpg
 import httpx
 import pytest
 
-from strata.platform.database.administration import administrator
 from strata.platform.database import addresses
+from strata.platform.database.administration import administrator
 from strata.platform.embedded import EmbeddedPostgres, EmbeddedRedis
-from tests.builders.command import Up, clean_environment, ended, environment_for, started, up
+from tests.builders.command import ended, environment_for, started, up
 from tests.builders.platform import _clear, new_platform
 from tests.servers import PostgresServer, RedisServer
 
 DEMO = {"acme": "shared", "globex": "schema", "initech": "dedicated"}
+GOODS_OF_ACME = 16
 QUICKLY_S = 8.0
+SLEEP_WHERE_STOCK_MOVES = """
+CREATE FUNCTION public.dawdle() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
+    $$ BEGIN PERFORM pg_sleep(60); RETURN NEW; END $$;
+CREATE TRIGGER dawdle BEFORE INSERT ON shared.movement FOR EACH ROW EXECUTE FUNCTION public.dawdle();
+"""
+SLEEPERS = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
 
 
 @pytest.fixture
@@ -91,7 +98,11 @@ async def test_a_life(data_dir: Path) -> None:
         assert set(ready) == {"event", "tenants", "console", "postgres", "redis"}
         assert {tenant["slug"]: tenant["tier"] for tenant in ready["tenants"]} == DEMO
         assert all(set(tenant) == {"slug", "tier", "url", "token"} for tenant in ready["tenants"])
-        assert (set(ready["console"]), set(ready["postgres"]), set(ready["redis"])) == ({"url", "token"}, {"dsn"}, {"url"})
+        assert (set(ready["console"]), set(ready["postgres"]), set(ready["redis"])) == (
+            {"url", "token"},
+            {"dsn"},
+            {"url"},
+        )
         before = {tenant["slug"]: await stock_of(tenant) for tenant in ready["tenants"]}
         assert all(len(stock) > 10 and sum(stock.values()) > 1000 for stock in before.values())
         for tenant in ready["tenants"]:
@@ -141,28 +152,116 @@ async def a_second_one_is_refused(data_dir: Path) -> None:
 
 async def test_killed_while_it_seeds_it_finishes_the_next_time(data_dir: Path) -> None:
     async with up("--port", "0", "--no-demo", data_dir=data_dir) as bare:
-        assert (await bare.until("ready"))["tenants"] == []
-        await pause_whoever_moves_stock(bare.events[-1]["postgres"]["dsn"])
+        ready = await bare.until("ready")
+        assert ready["tenants"] == []
+        async with cell_of(ready["postgres"]["dsn"]) as admin:
+            await admin.execute(SLEEP_WHERE_STOCK_MOVES)
         assert (await ended(bare.process, by=signal.SIGINT)).code == 0
     async with up("--port", "0", data_dir=data_dir) as killed:
         await killed.until("progress", step="stock")
-        async with administrator(addresses.parse(running(data_dir))) as admin:
-            while not await admin.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"):
+        address = json.loads((data_dir / "running.json").read_text())["database_url"]
+        async with cell_of(address) as admin:
+            while not await admin.fetchval(SLEEPERS):  # noqa: ASYNC110 - the event is in PostgreSQL
                 await asyncio.sleep(0.02)
-        await ended(killed.process, by=signal.SIGKILL)
+            await ended(killed.process, by=signal.SIGKILL)
+            # The server has outlived its Strata; the statement would, too.
+            await admin.fetch("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+            assert await admin.fetchval("SELECT count(*) FROM shared.product") == 0
+            await admin.execute("DROP FUNCTION public.dawdle() CASCADE")
     async with up("--port", "0", data_dir=data_dir) as unhindered:
-        # The server of before is stopped and started, so the sleeper is gone; the trigger has had its turn.
-        ready = await unhindered.until("ready")
-        acme = next(tenant for tenant in ready["tenants"] if tenant["slug"] == "acme")
-        stock = await stock_of(acme)
-        assert len(stock) == 16
+        acme = next(tenant for tenant in (await unhindered.until("ready"))["tenants"] if tenant["slug"] == "acme")
         async with client_for(acme) as client:
-            answer = await client.get("/api/v1/movements", params={"limit": "200", "kind": "receive"})
-            assert len(answer.json()["items"]) == 16
+            receipts = (await client.get("/api/v1/movements", params={"limit": "200", "kind": "receive"})).json()
+        assert len(receipts["items"]) == len(await stock_of(acme)) == GOODS_OF_ACME
 
 
-def running(data_dir: Path) -> str:
-    import json
+async def test_stopped_while_it_sets_up_it_leaves_nothing_running(data_dir: Path) -> None:
+    async with up("--port", "0", data_dir=data_dir) as early:
+        await early.until("progress", step="servers")
+        assert (await ended(early.process, by=signal.SIGTERM)).code == 0
+    assert processes_in(data_dir) == []
+    async with up("--port", "0", data_dir=data_dir) as later:
+        await later.until("progress", step="tenants")
+        assert (await ended(later.process, by=signal.SIGINT)).code == 0
+    assert processes_in(data_dir) == []
+    # Somebody took PostgreSQL's port meanwhile: the catalog learns the new one.
+    port = int((data_dir / "postgres-1" / "port").read_text())
+    async with up("--port", "0", data_dir=data_dir) as unhindered:
+        with socket.create_server(("127.0.0.1", port)):
+            ready = await unhindered.until("ready")
+        assert addresses.parse(ready["postgres"]["dsn"]).port != port
+        assert {tenant["slug"] for tenant in ready["tenants"]} == set(DEMO)
+        await a_request_that_never_ends(ready["tenants"][0], unhindered.process)
+    assert processes_in(data_dir) == []
 
-    address: str = json.loads((data_dir / "running.json").read_text())["database_url"]
-    return address
+
+async def a_request_that_never_ends(tenant: dict[str, Any], process: asyncio.subprocess.Process) -> None:
+    """The first Ctrl-C waits for it, for a while; the second does not."""
+    url = httpx.URL(tenant["url"])
+    reader, writer = await asyncio.open_connection("127.0.0.1", url.port)
+    head = f"POST /api/v1/movements HTTP/1.1\r\nHost: {url.netloc.decode()}\r\nAuthorization: Bearer {tenant['token']}"
+    writer.write(f"{head}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{{".encode())
+    await writer.drain()
+    await asyncio.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    await asyncio.sleep(0.5)
+    assert process.returncode is None
+    asked = time.monotonic()
+    assert (await ended(process, by=signal.SIGINT)).code == 0
+    assert time.monotonic() - asked < QUICKLY_S
+    writer.close()
+    del reader
+
+
+async def test_a_busy_port_is_told_before_anything_starts(data_dir: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        async with up("--port", str(taken.getsockname()[1]), data_dir=data_dir) as refused:
+            said = await ended(refused.process)
+    assert (said.code, said.error["code"], said.out) == (1, "port-busy", "")
+    assert "--port" in said.error["detail"]
+    assert not (data_dir / "postgres-1" / "data").exists()
+
+
+async def test_servers_that_are_named_are_used(
+    postgres_server: PostgresServer, second_postgres_server: PostgresServer, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    platform = new_platform(postgres_server, second_postgres_server, redis_server, tmp_path / "data")
+    env = environment_for(platform)
+    try:
+        for _ in range(2):
+            async with up("--port", "0", data_dir=platform.data_dir, env=env) as named:
+                ready = await named.until("ready")
+                assert ready["postgres"]["dsn"] == env["STRATA_DATABASE_URL"]
+                assert ready["redis"]["url"] == env["STRATA_REDIS_URL"]
+                for tenant in ready["tenants"]:
+                    assert await stock_of(tenant)
+                assert (await ended(named.process, by=signal.SIGTERM)).code == 0
+        assert {path.name for path in platform.data_dir.iterdir()} == {"keys"}
+        await people_are_shown_addresses_and_tokens(platform.data_dir, env)
+        async with up("--servers", "2", "--port", "0", data_dir=platform.data_dir, env=env) as refused:
+            said = await ended(refused.process)
+        assert (said.code, said.error["code"]) == (1, "configuration")
+    finally:
+        await _clear(postgres_server, platform.prefix)
+
+
+async def people_are_shown_addresses_and_tokens(data_dir: Path, env: dict[str, str]) -> None:
+    async with started("up", "--port", "0", "--data-dir", data_dir, env=env, cwd=data_dir.parent) as process:
+        assert process.stdout is not None
+        shown = ""
+        while "console (staff)" not in shown:
+            line = await process.stdout.readline()
+            assert line
+            shown += line.decode()
+        token = (await process.stdout.readline()).decode().strip()
+        said = await ended(process, by=signal.SIGINT)
+    assert said.code == 0
+    assert "✓ Starting PostgreSQL and Redis" in shown
+    assert all(f"http://{slug}.localhost:" in shown for slug in DEMO)
+    assert token.count(".") == 2
+
+
+@asynccontextmanager
+async def cell_of(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    async with administrator(addresses.parse(dsn).set(database="strata_cell_1")) as admin:
+        yield admin

@@ -18,7 +18,7 @@ from strata.tenancy.context import TenantContext
 from strata.tenancy.errors import CellUnavailableError
 from strata.tenancy.model import Tier
 from strata.tenancy.provisioning.servers import add_server
-from tests.builders.hammer import hammer, many_tenants, misplaced_cache_entries
+from tests.builders.hammer import hammer, hammer_over_http, many_tenants, misplaced_cache_entries
 from tests.builders.pgbouncer import free_port, pgbouncer
 from tests.builders.platform import (
     ACTOR,
@@ -34,6 +34,7 @@ from tests.builders.platform import (
     standing,
 )
 from tests.builders.pools import settled
+from tests.builders.site import Site, serving
 from tests.servers import PostgresServer, RedisServer
 
 REQUESTS = 200
@@ -76,6 +77,24 @@ async def tenants(tenant_on: Tenantry) -> list[TenantContext]:
 async def test_straight(runtime: Runtime, tenants: list[TenantContext], seed: int) -> None:
     async with second_process(runtime, pool=POOL) as other:
         await survives(other, tenants, seed=seed)
+
+
+async def test_over_http(runtime: Runtime, tenants: list[TenantContext]) -> None:
+    async with second_process(runtime, pool=POOL) as other, serving(other) as site:
+        await survives_over_http(site, tenants, seed=5)
+
+
+async def survives_over_http(site: Site, tenants: list[TenantContext], *, seed: int) -> None:
+    tally = await hammer_over_http(site, tenants, requests=REQUESTS, seed=seed)
+    assert tally.foreign == []
+    assert tally.surprises == []
+    for outcome in ("200", "201", "403", "422", "cancelled"):
+        assert tally.outcomes[outcome] > 0, outcome
+    for cell in {tenant.placement.cell for tenant in tenants}:
+        pool = await settled(site.runtime, cell)
+        assert (pool.checked_out, pool.in_transaction) == (0, ()), cell
+    assert await misplaced_cache_entries(site.runtime, tenants) == []
+    await every_row_is_at_home(site.runtime, tenants)
 
 
 # Through PgBouncer
@@ -124,6 +143,13 @@ async def pooled_tenants(pooled: Runtime) -> list[TenantContext]:
 @pytest.mark.parametrize("seed", [3, 4])
 async def test_through_pgbouncer(pooled: Runtime, pooled_tenants: list[TenantContext], seed: int) -> None:
     await survives(pooled, pooled_tenants, seed=seed)
+    await nothing_is_left_on_any_server_connection(pooled)
+
+
+@pytest.mark.pgbouncer
+async def test_over_http_and_through_pgbouncer(pooled: Runtime, pooled_tenants: list[TenantContext]) -> None:
+    async with serving(pooled) as site:
+        await survives_over_http(site, pooled_tenants, seed=6)
     await nothing_is_left_on_any_server_connection(pooled)
 
 

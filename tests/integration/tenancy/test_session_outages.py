@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from strata.platform.database import addresses
 from strata.platform.embedded import EmbeddedPostgres
 from strata.platform.errors import UnavailableError
 from strata.platform.settings import PoolSettings
@@ -16,8 +17,9 @@ from strata.runtime import Runtime
 from strata.tenancy.context import TenantContext
 from strata.tenancy.errors import CapabilityRefusedError, CellUnavailableError, CommitUnknownError
 from strata.tenancy.model import Tier
+from strata.tenancy.provisioning.servers import add_server
 from tests.builders.intruder import driver_of
-from tests.builders.platform import SECOND_CELL, Tenantry, admin_of, new_platform, second_process, standing
+from tests.builders.platform import ACTOR, FIRST_SERVER, SECOND_CELL, Tenantry, admin_of, new_platform, second_process, standing
 from tests.builders.pools import kill_back_ends, settled
 from tests.servers import PostgresServer, RedisServer
 
@@ -114,6 +116,24 @@ async def test_a_changed_cell_secret_is_refused_and_read_again(runtime: Runtime,
         finally:
             await admin.execute("UPDATE strata.secret SET ipad = $1", row["ipad"])
     await write(runtime, tenant, "b")
+
+
+async def test_a_renewed_password_is_taken_up_by_running_processes(own: Runtime, restartable: EmbeddedPostgres) -> None:
+    """Also the way back when a tenant's SQL has changed the application's password, which PostgreSQL lets every role do."""
+    tenant = await Tenantry(own)(Tier.SHARED)
+    await write(own, tenant, "a")
+    role = f"{own.settings.role_prefix}_app"
+    async with admin_of(own, tenant.placement.cell) as admin:
+        await admin.execute(f"ALTER ROLE {role} PASSWORD 'stolen'")
+    await kill_back_ends(own, tenant.placement.cell)
+    with pytest.raises(CellUnavailableError):
+        await write(own, tenant, "b")
+
+    address = addresses.parse(restartable.dsn())
+    await add_server(own.registry, FIRST_SERVER, address, region="north", role_prefix=own.settings.role_prefix, actor=ACTOR)
+
+    await write(own, tenant, "b")
+    assert await count(own, tenant) == 2
 
 
 @pytest.fixture

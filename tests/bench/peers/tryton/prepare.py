@@ -39,7 +39,7 @@ def main() -> None:
             (unit,) = pool.get("product.uom").search([("symbol", "=", "u")])
             products = _products(pool, unit, json.loads(given.skus.read_text()))
             places = {
-                code: pool.get("stock.location").search([("code", "=", code)])[0].id for code in ("SUP", "STO", "CUS")
+                code: pool.get("stock.location").search([("code", "=", code)])[0].id for code in ("SUP", "STO", "OUT")
             }
     print(
         json.dumps(

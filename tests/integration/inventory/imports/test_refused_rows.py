@@ -14,8 +14,10 @@ from sqlalchemy import text
 from strata.inventory.imports import repository
 from strata.inventory.imports.errors import BinInactiveError, FileUnreadableError, ReportUnwritableError
 from strata.inventory.imports.files import SourceFile
+from strata.inventory.imports.mapping import parse
 from strata.inventory.imports.report import write_report
-from strata.inventory.imports.schemas import RefusalOut
+from strata.inventory.imports.runner import ImportRunner
+from strata.inventory.imports.schemas import ImportOptions, RefusalOut
 from strata.platform.paging import Paging
 from strata.runtime import Runtime
 from strata.tenancy.context import TenantContext
@@ -112,11 +114,22 @@ async def test_opening_stock_counts_what_is_there_already(
     assert (await books(runtime, context)).on_hand == {"A": 0, "X": 20}
 
 
-async def test_adjustments_that_cancel_out_are_told(runtime: Runtime, context: TenantContext, tmp_path: Path) -> None:
-    rows = [f"C1,A,A,-5,{AT},1,1", f"2,A,,-2,{AT},0,", f"3,A,,2,{AT},0,"]
-    summary = await imported(runtime, context, stock_list(tmp_path / "f.csv", rows, header=HEADER), "online-retail")
-    assert summary.refused_by_code == {}
-    assert (await books(runtime, context)).on_hand == {"A": 5}
+async def test_lines_that_cancel_out_are_told(runtime: Runtime, context: TenantContext, tmp_path: Path) -> None:
+    mapping = parse(
+        "adjustments",
+        b"""
+        title = "Adjustments by document"
+        product.sku = { column = "sku" }
+        movement = { quantity = "n", group_by = ["doc"], warehouse = "W", zone = "Z", bin = "B" }
+        post = [{ kind = "adjust" }]
+        """,
+    )
+    file = stock_list(tmp_path / "f.csv", ["1,a,5", "2,a,-2", "2,a,2", "3,a,1"], header="doc,sku,n")
+    await ImportRunner(runtime.tenants, context).run(file, mapping, ImportOptions(), actor="tests")
+    found = await refusals(runtime, context)
+    assert [(each.line, each.code) for each in found] == [(3, "cancelled-out"), (4, "cancelled-out")]
+    assert found[0].message == "Line 3 and the other lines of its movement cancel each other out."
+    assert (await books(runtime, context)).on_hand == {"a": 6}
 
 
 @pytest.mark.parametrize("tier", Tier)

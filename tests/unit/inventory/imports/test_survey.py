@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -106,3 +107,17 @@ def test_what_must_have_been_there_is_what_the_balance_lacks_at_its_lowest(tmp_p
         ],
     )
     assert found.needed() == [("A", 7), ("C", 4)]
+
+
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
+    peaks = []
+    for rows in (5_000, 40_000):
+        path = tmp_path / f"{rows}.csv"
+        with path.open("w") as file:
+            file.write(",".join(COLUMNS) + "\n")
+            file.writelines(",".join(record(n, str(n // 5), f"S{n % 50}").fields) + "\n" for n in range(rows))
+        tracemalloc.start()
+        survey(SourceFile(path), MAPPING)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
