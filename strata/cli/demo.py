@@ -14,6 +14,7 @@ from strata.runtime import Runtime
 from strata.tenancy.catalog.audit import SYSTEM
 from strata.tenancy.catalog.tenants import TenantSummary
 from strata.tenancy.errors import UnknownTenantError
+from strata.tenancy.facets.branding import BRANDING, Branding
 from strata.tenancy.model import TenantStatus, Tier
 from strata.tenancy.provisioning.tenants import NewTenant
 
@@ -23,12 +24,25 @@ log = structlog.get_logger(__name__)
 class DemoTenant(msgspec.Struct, frozen=True):
     new: NewTenant
     assortment: AssortmentName
+    branding: Branding
 
 
 DEMO_TENANTS = (
-    DemoTenant(NewTenant(slug="acme", name="Acme Hardware", tier=Tier.SHARED), AssortmentName.HARDWARE),
-    DemoTenant(NewTenant(slug="globex", name="Globex Electronics", tier=Tier.SCHEMA), AssortmentName.ELECTRONICS),
-    DemoTenant(NewTenant(slug="initech", name="Initech Foods", tier=Tier.DEDICATED), AssortmentName.GROCERIES),
+    DemoTenant(
+        NewTenant(slug="acme", name="Acme Hardware", tier=Tier.SHARED),
+        AssortmentName.HARDWARE,
+        Branding(product_name="Acme Stockroom", primary_color="#1f5f8b"),
+    ),
+    DemoTenant(
+        NewTenant(slug="globex", name="Globex Electronics", tier=Tier.SCHEMA),
+        AssortmentName.ELECTRONICS,
+        Branding(product_name="Globex Warehouse", primary_color="#5b3a9e", secondary_color="#eee9f7"),
+    ),
+    DemoTenant(
+        NewTenant(slug="initech", name="Initech Foods", tier=Tier.DEDICATED),
+        AssortmentName.GROCERIES,
+        Branding(product_name="Initech Pantry", primary_color="#2e6b3f", secondary_color="#e8f2ea", theme="auto"),
+    ),
 )
 
 
@@ -43,17 +57,19 @@ class SeedOutcome(msgspec.Struct, frozen=True):
 
 
 async def ensure_demo_tenants(runtime: Runtime) -> list[TenantSummary]:
-    return [await _ensure(runtime, demo.new) for demo in DEMO_TENANTS]
+    return [await _ensure(runtime, demo) for demo in DEMO_TENANTS]
 
 
-async def _ensure(runtime: Runtime, new: NewTenant) -> TenantSummary:
+async def _ensure(runtime: Runtime, demo: DemoTenant) -> TenantSummary:
     """One that is there stays as it is, wherever it has been moved."""
+    new = demo.new
     try:
         tenant = await runtime.directory.get(new.slug)
     except UnknownTenantError:
         tenant = None
     if tenant is None or tenant.status in {TenantStatus.PROVISIONING, TenantStatus.CLOSING}:
         await runtime.provisioning.create(new, SYSTEM)
+        await runtime.directory.set_document(new.slug, BRANDING.name, msgspec.to_builtins(demo.branding), SYSTEM)
         tenant = await runtime.directory.get(new.slug)
     return tenant
 

@@ -107,7 +107,7 @@ class Settings(BaseSettings):
     environment: Environment = Environment.DEVELOPMENT
     data_dir: Path = Path(".strata")
     database_url: SecretStr | None = None
-    """The catalog's database, as an administrator (CREATEDB, CREATEROLE, BYPASSRLS). None: the embedded server."""
+    """The catalog's database, as an administrator (a superuser: it also makes the cells). None: the embedded server."""
     redis_url: SecretStr | None = None
     role_prefix: str = Field(default="strata", pattern=r"^[a-z][a-z0-9_]{0,30}$")
     """Begins the names of the roles Strata makes: roles belong to a whole PostgreSQL cluster, which others may use too."""

@@ -49,8 +49,11 @@ _RENEWED = frozenset({"28P01", "28000", "3D000"})
 """The password or the database is not what it was when the pool was made: the catalog knows better."""
 _POISONED = "26000"
 """A prepared statement is gone: SQL of this tenant or of the one before has deallocated it."""
-_LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError)
-"""What asyncpg raises when a connection is gone; before the first statement that is never the caller's business."""
+_LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+"""What asyncpg raises when a connection is gone; before the first statement that is never the caller's business.
+
+InternalClientError: the server's farewell has come between two statements, and the socket's end not yet.
+"""
 _STARTING_UP = (asyncpg.CannotConnectNowError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError)
 
 
@@ -151,6 +154,9 @@ class Tenants:
             if named is None:
                 raise
             raise named from error
+        except asyncpg.InternalClientError as error:
+            # The one kind of loss that SQLAlchemy does not wrap.
+            raise (CommitUnknownError() if block_done else CellUnavailableError(context.placement.cell)) from error
         finally:
             await asyncio.shield(_give_back(connection, driver))
 

@@ -17,7 +17,8 @@ from tests.bench.peer_environment import PeerEnvironment
 from tests.bench.slices import Plan, Subject, measure, results
 from tests.bench.tryton_side import Tryton
 
-_CHECKED_MOVES = 300
+_CHECKED_MOVES = 100
+"""Of each kind of work."""
 Line = tuple[str, int]
 
 
@@ -49,7 +50,7 @@ def run(
     checked = _check_balances(load, tryton, parties[0])
     found: dict[str, Any] = {}
     for work in WORKS:
-        subjects = [Subject(tryton_side.NAME, f"{tryton_side.NAME}: {work.name}", tryton.server.pid)]
+        subjects = [Subject(tryton_side.NAME, f"{tryton_side.NAME}: {work.name}", tryton.server.pid, may_refuse=True)]
         load.define(subjects[0].target, tryton.server.port, _tryton_errands(tryton, work)(1000))
         for party in parties:
             load.define(party.target(work.name), party.server.port, _strata_errands(party, work)(1000))
@@ -94,7 +95,7 @@ def _check_balances(load: LoadGenerator, tryton: Tryton, party: Party) -> dict[s
             (party.target("check"), party.server.port, _strata_errands(party, work)(_CHECKED_MOVES)),
         ):
             load.define(name, port, errands)
-            load.count(name, _CHECKED_MOVES, connections=2)
+            load.count(name, _CHECKED_MOVES)
         moves += _CHECKED_MOVES
     after = (tryton.balances(), _balances(party))
     theirs, ours = ({sku: new[sku] - old[sku] for sku in goods.SKUS} for old, new in zip(before, after, strict=True))

@@ -29,12 +29,17 @@ def show(title: str, measured: dict[str, Any]) -> None:
     table = Table(title=title, title_justify="left")
     for heading in ("", "p50 µs", "p95", "p99", "requests/s", "CPU µs app", "CPU µs PostgreSQL"):
         table.add_column(heading, justify="left" if not heading else "right")
+    refused = any(each["refused"] for each in measured.values())
+    if refused:
+        table.add_column("refused", justify="right")
     for base in bases:
         table.add_column(f"p50 ÷ {base}", justify="right")
     for name, each in measured.items():
         latency, cpu = each["latency_us"], each["cpu_us_per_request"]
         row = [latency["p50"], latency["p95"], latency["p99"], each["requests_per_s"]]
         row += [cpu["application"], cpu["postgresql"]]
+        if refused:
+            row.append(each["refused"])
         table.add_row(name, *(f"{value:,.0f}" for value in row), *(_ratio(each["ratio_to"], base) for base in bases))
     _console.print(table)
 

@@ -25,6 +25,8 @@ class Subject(msgspec.Struct, frozen=True):
     name: str
     target: str
     server_pid: int
+    may_refuse: bool = False
+    """Whether refusals are counted rather than the end of the run: what another system does under contention."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -44,12 +46,15 @@ def measure(
 ) -> dict[str, Measured]:
     measured = {subject.name: Measured() for subject in subjects}
     for subject in subjects:
-        load.run(subject.target, connections=connections, seconds=min(plan.seconds, 0.5))
+        warm_up_s = min(plan.seconds, 0.5)
+        load.run(subject.target, connections=connections, seconds=warm_up_s, may_refuse=subject.may_refuse)
     for number in range(plan.rounds):
         shift = number % len(subjects)
         for subject in [*subjects[shift:], *subjects[:shift]]:
             before = _busy(subject, postgres_pid)
-            done = load.run(subject.target, connections=connections, seconds=plan.seconds)
+            done = load.run(
+                subject.target, connections=connections, seconds=plan.seconds, may_refuse=subject.may_refuse
+            )
             after = _busy(subject, postgres_pid)
             cpu = {who: after[who] - before[who] for who in after}
             measured[subject.name].latencies_ns += done.latencies_ns
@@ -64,6 +69,7 @@ def results(measured: dict[str, Measured], baselines: Sequence[str]) -> dict[str
     return {
         name: {
             "requests": len(each.latencies_ns),
+            "refused": sum(one["refused"] for one in each.rounds),
             "latency_us": quantiles_us(each.latencies_ns),
             "requests_per_s": round(median(one["requests_per_s"] for one in each.rounds), 1),
             "cpu_us_per_request": {
@@ -99,6 +105,7 @@ def _summary(done: Slice, cpu_ns: dict[str, int]) -> dict[str, Any]:
     count = len(ordered)
     return {
         "requests": count,
+        "refused": sum(done.refused.values()),
         "requests_per_s": round(count / (done.elapsed_ns / 1e9), 1),
         "mean_us": round(sum(ordered) / count / 1e3, 1),
         "p50_us": round(ordered[count // 2] / 1e3, 1),

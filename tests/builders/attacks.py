@@ -61,8 +61,10 @@ READS: dict[str, Attack] = {
     "physical row": lambda x: (f"SELECT tenant_id FROM {x.theirs} WHERE ctid IS NOT NULL",),
     "sample": lambda x: (f"SELECT tenant_id FROM {x.theirs} TABLESAMPLE BERNOULLI (100)",),
     "query in a string": lambda x: (
-        f"SELECT {x.b} FROM ts_stat($$SELECT array_to_tsvector(ARRAY[tenant_id::text]) FROM {x.theirs}$$)"
-        f" WHERE word = {x.b}::text",
+        (
+            f"SELECT {x.b} FROM ts_stat($$SELECT array_to_tsvector(ARRAY[tenant_id::text]) FROM {x.theirs}$$)"
+            f" WHERE word = {x.b}::text"
+        ),
     ),
     "predicate that tells by failing": lambda x: (
         f"SELECT tenant_id FROM {x.theirs} WHERE 1 / (CASE WHEN tenant_id = {x.b} THEN 0 ELSE 1 END) = 1",
@@ -108,8 +110,10 @@ WRITES: dict[str, Attack] = {
         f"WITH gone AS (DELETE FROM {x.theirs} RETURNING tenant_id) SELECT tenant_id FROM gone",
     ),
     "merge": lambda x: (
-        f"MERGE INTO {x.theirs} t USING (SELECT {x.b} AS b) v ON t.tenant_id = v.b WHEN MATCHED THEN DELETE"
-        " RETURNING t.tenant_id",
+        (
+            f"MERGE INTO {x.theirs} t USING (SELECT {x.b} AS b) v ON t.tenant_id = v.b WHEN MATCHED THEN DELETE"
+            " RETURNING t.tenant_id"
+        ),
     ),
 }
 

@@ -117,13 +117,13 @@ async def misplaced_cache_entries(runtime: Runtime, tenants: list[TenantContext]
     assert runtime.settings.redis_url is not None
     async with redis.asyncio.Redis.from_url(runtime.settings.redis_url.get_secret_value()) as client:
         for tenant_id, slug in slugs.items():
-            body = await client.hget(f"strata:{{{tenant_id}}}:context", "body")  # type: ignore[misc]
-            if body is not None:
+            body = await client.hget(f"strata:{{{tenant_id}}}:context", "body")
+            if isinstance(body, bytes):
                 snapshot = msgspec.msgpack.decode(body, type=TenantSnapshot)
                 if snapshot.id != tenant_id or snapshot.context is None or snapshot.context.slug != slug:
                     wrong.append(f"in Redis: {slug}")
             name = await client.get(f"strata:name:slug:{slug}")
-            if name is not None and UUID(bytes=name) != tenant_id:
+            if isinstance(name, bytes) and UUID(bytes=name) != tenant_id:
                 wrong.append(f"name in Redis: {slug}")
     return wrong
 

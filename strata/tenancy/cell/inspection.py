@@ -218,6 +218,13 @@ SELECT 'function ' || p.oid::regprocedure, 'is SECURITY DEFINER without a search
 FROM pg_proc p
 WHERE p.pronamespace = 'strata'::regnamespace AND p.prosecdef
   AND NOT EXISTS (SELECT FROM unnest(p.proconfig) setting WHERE setting ~ '^search_path=.*pg_temp"?$')
+UNION ALL
+SELECT 'function ' || p.oid::regprocedure, 'runs as its owner, past every policy: make it SECURITY INVOKER'
+FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+WHERE p.prosecdef AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'strata')
+UNION ALL
+SELECT 'event trigger strata_refuse_ddl', 'is missing or disabled: the application can run DROP OWNED'
+WHERE NOT EXISTS (SELECT FROM pg_event_trigger WHERE evtname = 'strata_refuse_ddl' AND evtenabled <> 'D')
 """
 
 

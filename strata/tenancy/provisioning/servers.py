@@ -69,8 +69,9 @@ async def _require_fitness(admin: asyncpg.Connection) -> None:
     facts = await admin.fetchrow(
         "SELECT current_setting('server_version_num')::int AS version, current_setting('server_version') AS shown,"
         " current_setting('wal_level') AS wal_level, r.rolsuper OR r.rolbypassrls AS bypass,"
-        " r.rolsuper OR r.rolcreatedb AS createdb, r.rolsuper OR r.rolcreaterole AS createrole"
-        " FROM pg_roles r WHERE r.rolname = current_user"
+        " r.rolsuper OR r.rolcreatedb AS createdb, r.rolsuper OR r.rolcreaterole AS createrole,"
+        " pg_has_role(p.proowner, 'USAGE') AS closes"
+        " FROM pg_roles r JOIN pg_proc p ON p.oid = 'pg_stat_get_activity(int4)'::regprocedure WHERE r.rolname = current_user"
     )
     if facts is None:
         message = "The administrator's role has gone from pg_roles while it was being looked at."
@@ -81,6 +82,12 @@ async def _require_fitness(admin: asyncpg.Connection) -> None:
     elif missing:
         names = {"bypass": "BYPASSRLS", "createdb": "CREATEDB", "createrole": "CREATEROLE"}
         message = f"The administrator lacks {', '.join(names[right] for right in missing)}: ALTER ROLE … grants it."
+    elif not facts["closes"]:
+        # REVOKE by anybody else is a warning at most: the cell would stand with its doors open.
+        message = (
+            "The administrator must be a superuser: PostgreSQL's own functions through which tenants would see each other's"
+            " statements, and lock each other out, can be closed by their owner only."
+        )
     elif facts["wal_level"] != "logical":
         message = f"wal_level is {facts['wal_level']}: set it to logical and restart PostgreSQL; tenants move by it."
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import secrets
 import stat
@@ -86,7 +87,8 @@ async def test_a_platform_is_set_up_by_hand(
     try:
         assert (await strata("tenant", "list", "--json")).error["code"] == "catalog-missing"
         assert (await strata.json("db", "upgrade")) == {"upgraded": []}
-        added = await strata.json("server", "add", "main", own.second.admin_dsn, "--region", "west")
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(f"{own.second.admin_dsn}\n".encode())))
+        added = await strata.json("server", "add", "main", "--region", "west")
         assert (added["name"], added["region"], added["cells"]) == ("main", "west", 0)
         assert own.second.admin_dsn not in json.dumps(await strata.json("server", "list"))
         assert (await strata("server", "add", "again", own.second.admin_dsn, "--json")).error["code"] == "conflict"

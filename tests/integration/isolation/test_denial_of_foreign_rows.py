@@ -146,7 +146,7 @@ async def _copied(connection: asyncpg.Connection, statement: str) -> str:
 
     await connection.execute("SAVEPOINT attempt")
     try:
-        await connection._copy_out(statement, take, 30)
+        await connection._copy_out(statement, take, 30)  # type: ignore[attr-defined]
     except asyncpg.PostgresError as error:
         assert error.sqlstate == FORBIDDEN
     finally:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 from sqlalchemy import delete, exists, func, insert, literal, select, text, union_all, update
 from sqlalchemy.dialects.postgresql import insert as upsert
@@ -19,6 +20,7 @@ from strata.runtime import Runtime
 from strata.tenancy.context import TenantContext
 from strata.tenancy.errors import CrossTenantWriteError
 from strata.tenancy.model import Tier
+from strata.tenancy.scoping import TenantModel
 from strata.tenancy.session import TenantSession
 from tests.builders.attacks import ATTACKS, OWN_TROUBLE, aims, reached
 from tests.builders.intruder import FORBIDDEN, NOT_ENTERED, attempt, inside
@@ -27,11 +29,13 @@ from tests.builders.rows import Row, fill, fingerprint, tables_of
 from tests.builders.scenes import Meeting, Scene, new_scene
 
 
-class Pair:
+class Pair(msgspec.Struct, frozen=True):
     """Two shared tenants of a cell where a layer is off."""
 
-    def __init__(self, mine: TenantContext, theirs: TenantContext, rows: dict[str, Row]) -> None:
-        self.mine, self.theirs, self.rows = mine, theirs, rows
+    runtime: Runtime
+    mine: TenantContext
+    theirs: TenantContext
+    rows: dict[str, Row]
 
     @property
     def their_product(self) -> UUID:
@@ -43,15 +47,15 @@ class Pair:
 
 async def test_core_statements_meet_the_wall(runtime: Runtime, pair: Pair) -> None:
     """Core knows no criterion; row-level security alone answers."""
-    table = Product.__table__
+    table = TenantModel.metadata.tables["product"]
     async with runtime.tenants.transaction(pair.mine) as session:
         assert (await session.execute(select(table).where(table.c.tenant_id == pair.theirs.id))).all() == []
         assert set(await session.scalars(select(table.c.tenant_id))) == {pair.mine.id}
-        changed = await session.execute(update(Product.__table__).values(name="x").returning(table.c.tenant_id))
+        changed = await session.execute(update(table).values(name="x").returning(table.c.tenant_id))
         assert set(changed.scalars()) == {pair.mine.id}
         with pytest.raises(DBAPIError, match="row-level security"):
             async with session.begin_nested():
-                await session.execute(insert(Product.__table__).values(tenant_id=pair.theirs.id, sku="x", name="x"))
+                await session.execute(insert(table).values(tenant_id=pair.theirs.id, sku="x", name="x"))
 
 
 # Without row-level security: what goes through the ORM
@@ -307,7 +311,7 @@ async def _bulk_update(session: TenantSession, pair: Pair) -> object:
 
 
 async def _their_entity(pair: Pair) -> Product:
-    async with pair.runtime.tenants.reading(pair.theirs) as session:  # type: ignore[attr-defined]
+    async with pair.runtime.tenants.reading(pair.theirs) as session:
         return (await session.scalars(select(Product).where(Product.id == pair.their_product))).one()
 
 
@@ -326,9 +330,7 @@ async def pair(runtime: Runtime, tenant_on: Tenantry) -> Pair:
     async with admin_of(runtime, SECOND_CELL) as admin:
         tables = await tables_of(admin, "shared")
         await fill(admin, tables, mine.id)
-        made = Pair(mine, theirs, await fill(admin, tables, theirs.id))
-    made.runtime = runtime  # type: ignore[attr-defined]
-    return made
+        return Pair(runtime, mine, theirs, await fill(admin, tables, theirs.id))
 
 
 @pytest.fixture(scope="class")
@@ -395,6 +397,8 @@ async def wide_open(runtime: Runtime, tenant_on: Tenantry) -> AsyncIterator[Scen
                 for table in await tables_of(admin, schema):
                     await admin.execute(f"ALTER TABLE {table.qualified} OWNER TO CURRENT_USER")
             await admin.execute(f"REVOKE ALL ON ALL TABLES IN SCHEMA {victim}, shared FROM {role}")
+            await admin.execute(f"REVOKE ALL ON SCHEMA {victim} FROM {role}")
+            await admin.execute(f"GRANT {victim} TO {role} WITH INHERIT FALSE, SET TRUE")
             await admin.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA shared TO {role}")
             await admin.execute("REVOKE UPDATE, DELETE ON shared.movement, shared.stock_ledger FROM " + role)
             for partition in (p for t in await tables_of(admin, "shared") for p in t.partitions):

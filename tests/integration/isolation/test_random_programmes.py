@@ -70,7 +70,7 @@ async def test_the_neighbours_rows_stay_identical(
                 for step in block_steps:
                     await perform(session, scene, step, random.Random(seed))
                 if not commits:
-                    raise _Enough
+                    raise _Enough  # noqa: TRY301 - the block must see it
         except (_Enough, SQLAlchemyError, StrataError, asyncpg.PostgresError):
             pass
     assert await scene.fingerprint(runtime) == before
@@ -83,6 +83,7 @@ class _Enough(Exception):  # noqa: N818 - the way out that rolls back
 async def perform(session: TenantSession, scene: Scene, step: tuple[Any, ...], chance: random.Random) -> None:
     """One step in a savepoint, kept when it succeeds."""
     driver = await driver_of(session)
+    statements: tuple[str, ...] = ()
     match step:
         case ("attack", name, number):
             found = aims(scene)

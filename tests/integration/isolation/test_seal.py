@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import secrets
 
 import asyncpg
@@ -133,6 +135,30 @@ async def test_a_seal_opens_one_schema(runtime: Runtime, tenant_on: Tenantry, ti
         other = "shared" if tier is Tier.SCHEMA else "main"
         assert (await attempt(connection, f"SELECT strata.tenant('{other}')")).sqlstate == NOT_ENTERED
         assert (await attempt(connection, "SELECT strata.tenant(NULL)")).sqlstate == NOT_ENTERED
+
+
+async def test_a_seal_rewritten_for_another_schema_is_refused(runtime: Runtime, tenant: TenantContext) -> None:
+    schema = tenant.placement.schema_name
+    async with inside(runtime, tenant) as connection:
+        own = await seal_of(connection)
+        rewritten = own.replace(schema, "elsewhere")
+        assert rewritten != own
+        outcome = await attempt(
+            connection, f"SELECT set_config('strata.seal', '{rewritten}', true)", "SELECT strata.tenant('elsewhere')"
+        )
+        assert outcome.sqlstate == NOT_ENTERED
+
+
+async def test_what_the_seal_binds(runtime: Runtime, tenant: TenantContext) -> None:
+    """Tenant, schema, back end and transaction, under the cell's key: worked out anew from RFC 2104."""
+    key = (await runtime.registry.cell(tenant.placement.cell)).secret._key
+    async with inside(runtime, tenant) as connection:
+        pid = await connection.fetchval("SELECT pg_backend_pid()")
+        began = await connection.fetchval("SELECT extract(epoch FROM transaction_timestamp())::text")
+        seal = await seal_of(connection)
+    schema = tenant.placement.schema_name
+    bound = hmac.new(key, f"seal|{tenant.id}|{schema}|{pid}|{began}".encode(), hashlib.sha256).hexdigest()
+    assert seal == f"{tenant.id}{schema}|{bound}"
 
 
 async def test_capabilities_of_others_are_refused(runtime: Runtime, tenant: TenantContext, tenant_on: Tenantry) -> None:

@@ -44,7 +44,9 @@ def differences(url: URL, metadata: MetaData, search_path: str | None = None) ->
             connection,
             opts={
                 "compare_type": True,
-                "include_name": lambda name, kind, _: kind != "table" or (name not in partitions and name != "alembic_version"),
+                "include_name": lambda name, kind, _: (
+                    kind != "table" or (name not in partitions and name != "alembic_version")
+                ),
             },
         )
         found = compare_metadata(context, metadata)

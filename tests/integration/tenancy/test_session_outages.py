@@ -19,7 +19,16 @@ from strata.tenancy.errors import CapabilityRefusedError, CellUnavailableError, 
 from strata.tenancy.model import Tier
 from strata.tenancy.provisioning.servers import add_server
 from tests.builders.intruder import driver_of
-from tests.builders.platform import ACTOR, FIRST_SERVER, SECOND_CELL, Tenantry, admin_of, new_platform, second_process, standing
+from tests.builders.platform import (
+    ACTOR,
+    FIRST_SERVER,
+    SECOND_CELL,
+    Tenantry,
+    admin_of,
+    new_platform,
+    second_process,
+    standing,
+)
 from tests.builders.pools import kill_back_ends, settled
 from tests.servers import PostgresServer, RedisServer
 
@@ -130,7 +139,9 @@ async def test_a_renewed_password_is_taken_up_by_running_processes(own: Runtime,
         await write(own, tenant, "b")
 
     address = addresses.parse(restartable.dsn())
-    await add_server(own.registry, FIRST_SERVER, address, region="north", role_prefix=own.settings.role_prefix, actor=ACTOR)
+    await add_server(
+        own.registry, FIRST_SERVER, address, region="north", role_prefix=own.settings.role_prefix, actor=ACTOR
+    )
 
     await write(own, tenant, "b")
     assert await count(own, tenant) == 2

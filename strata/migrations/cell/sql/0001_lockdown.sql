@@ -34,8 +34,7 @@ $$;
 REVOKE USAGE ON LANGUAGE plpgsql FROM PUBLIC;
 
 -- The application runs no DDL at all. Most is refused for want of ownership; DROP OWNED BY CURRENT_USER is not, and
--- would take its privileges from every tenant of the cell. Only a superuser may make an event trigger; elsewhere
--- privileges have to do.
+-- would take its privileges from every tenant of the cell.
 CREATE FUNCTION strata.refuse_ddl() RETURNS event_trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -45,10 +44,4 @@ BEGIN
 END
 $$;
 REVOKE ALL ON FUNCTION strata.refuse_ddl() FROM PUBLIC;
-DO $$
-BEGIN
-    CREATE EVENT TRIGGER strata_refuse_ddl ON ddl_command_start EXECUTE FUNCTION strata.refuse_ddl();
-EXCEPTION WHEN insufficient_privilege THEN
-    RAISE NOTICE 'no event trigger: % is not a superuser', current_user;
-END
-$$;
+CREATE EVENT TRIGGER strata_refuse_ddl ON ddl_command_start EXECUTE FUNCTION strata.refuse_ddl();

@@ -184,10 +184,10 @@ async def test_with_its_connections_cut_it_ends_as_if_they_had_not_been(
         chance = random.Random(17)
         async with admin_of(runtime, context.placement.cell) as admin:
             while True:
-                await asyncio.sleep(chance.uniform(0.1, 0.3))
+                await asyncio.sleep(chance.uniform(0.05, 0.25))
                 kills += await admin.fetchval(
                     "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity"
-                    " WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle'"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
                 )
 
     killer = asyncio.create_task(kill())
