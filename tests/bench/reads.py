@@ -56,5 +56,14 @@ def _prepare(ground: Ground, peers: PeerEnvironment) -> Server:
     peers.run(prepare, environment)
     asyncio.run(ground.settle(_DATABASE))
     command = [peers.program("gunicorn"), "django.core.wsgi:get_wsgi_application()", "--bind", "127.0.0.1:{port}"]
-    command += ["--worker-class", "gthread", "--workers", str(_WORKERS), "--threads", str(_THREADS), "--keep-alive", "60"]
+    command += [
+        "--worker-class",
+        "gthread",
+        "--workers",
+        str(_WORKERS),
+        "--threads",
+        str(_THREADS),
+        "--keep-alive",
+        "60",
+    ]
     return ground.start(NAME, command, environment)

@@ -70,7 +70,9 @@ async def _counted(load: LoadGenerator, party: Party, wires: dict[str, CountingP
     }
 
 
-async def _round_trips(load: LoadGenerator, target: str, count: int, wires: dict[str, CountingProxy]) -> dict[str, float]:
+async def _round_trips(
+    load: LoadGenerator, target: str, count: int, wires: dict[str, CountingProxy]
+) -> dict[str, float]:
     before = {name: wire.round_trips for name, wire in wires.items()}
     await asyncio.to_thread(load.count, target, count)
     return {name: (wire.round_trips - before[name]) / count for name, wire in wires.items()}

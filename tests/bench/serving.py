@@ -9,7 +9,7 @@ from litestar.types import ASGIApp
 async def serve(app: ASGIApp, port: int) -> None:
     """As strata/cli/up/serving.py configures it; until SIGTERM."""
     config = uvicorn.Config(
-        app,  # type: ignore[arg-type]
+        app,
         host="127.0.0.1",
         port=port,
         http="httptools",

@@ -19,6 +19,10 @@ from tests.bench.load import LoadGenerator, Slice
 _QUANTILES = (0, 1, 5, 10, 25, 50, 75, 90, 95, 99, 99.9, 100)
 
 
+class SliceTooShortError(Exception):
+    pass
+
+
 class Subject(msgspec.Struct, frozen=True):
     """Who is measured, the load generator's name for the requests, and the process that serves them."""
 
@@ -57,6 +61,9 @@ def measure(
             )
             after = _busy(subject, postgres_pid)
             cpu = {who: after[who] - before[who] for who in after}
+            if not done.latencies_ns:
+                message = f"{subject.name} finished nothing within {plan.seconds} s; give longer slices (--seconds)"
+                raise SliceTooShortError(message)
             measured[subject.name].latencies_ns += done.latencies_ns
             measured[subject.name].rounds.append(_summary(done, cpu))
         _progress(f"  {connections} connection(s): round {number + 1} of {plan.rounds}")

@@ -44,9 +44,7 @@ def settings(ground: Ground, *, database_url: str | None = None, redis_url: str 
         redis_url=SecretStr(redis_url or ground.redis.url),
         data_dir=ground.directory,
         role_prefix="bench",
-        pool=PoolSettings(
-            shared_size=size, shared_overflow=overflow, dedicated_size=size, dedicated_overflow=overflow
-        ),
+        pool=PoolSettings(shared_size=size, shared_overflow=overflow, dedicated_size=size, dedicated_overflow=overflow),
     )
 
 
@@ -86,7 +84,9 @@ async def _tenant(runtime: Runtime, tier: Tier) -> BenchTenant:
     return BenchTenant(tier, f"{slug}.localhost", token)
 
 
-def serve(ground: Ground, *, name: str = "strata", database_url: str | None = None, redis_url: str | None = None) -> Server:
+def serve(
+    ground: Ground, *, name: str = "strata", database_url: str | None = None, redis_url: str | None = None
+) -> Server:
     size, overflow = (str(each) for each in POOL)
     return ground.start(
         name,

@@ -55,7 +55,10 @@ class Tryton(msgspec.Struct, frozen=True):
     def balances(self) -> dict[str, int]:
         """What lies in storage, of every product."""
         request = self._call(
-            "product.product.read", list(self.products.values()), ["quantity"], context={"locations": [self.places["STO"]]}
+            "product.product.read",
+            list(self.products.values()),
+            ["quantity"],
+            context={"locations": [self.places["STO"]]},
         )
         _, _, body = request.partition(b"\r\n\r\n")
         found = _post(self.server, body, {"Authorization": f"Session {self.session}"})
@@ -105,7 +108,16 @@ def prepare(ground: Ground, peers: PeerEnvironment) -> Tryton:
 
 def _serve(ground: Ground, peers: PeerEnvironment, config: str) -> Server:
     command = [peers.program("gunicorn"), "trytond.application:app", "--bind", "127.0.0.1:{port}"]
-    command += ["--worker-class", "gthread", "--workers", str(_WORKERS), "--threads", str(_THREADS), "--keep-alive", "60"]
+    command += [
+        "--worker-class",
+        "gthread",
+        "--workers",
+        str(_WORKERS),
+        "--threads",
+        str(_THREADS),
+        "--keep-alive",
+        "60",
+    ]
     return ground.start(NAME, command, {"TRYTOND_CONFIG": config, "TRYTOND_DATABASE_NAMES": DATABASE})
 
 

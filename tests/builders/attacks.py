@@ -90,6 +90,9 @@ READS: dict[str, Attack] = {
 
 WRITES: dict[str, Attack] = {
     "insert": lambda x: (f"{insertion(x.table, x.fresh)} RETURNING tenant_id",),
+    # Without RETURNING, which asks the policy for a second opinion.
+    "insert silently": lambda x: (insertion(x.table, x.fresh), f"SELECT {x.b}"),
+    "update give silently": lambda x: (f"UPDATE {x.own} SET tenant_id = {x.b}", f"SELECT {x.b}"),
     "insert through own table": lambda x: (f"{insertion(x.table, x.fresh, x.own)} RETURNING tenant_id",),
     "insert over": lambda x: (
         f"{insertion(x.table, x.row)} ON CONFLICT (tenant_id, id) DO UPDATE SET id = excluded.id RETURNING tenant_id",

@@ -75,7 +75,7 @@ class Command:
     async def json(self, *words: str | Path) -> Any:  # noqa: ANN401 - whatever the command prints
         """Run with --json, expect success, return the document."""
         said = await self(*words, "--json")
-        assert said.code == 0, said.err
+        assert said.code == 0, said.err or said.out
         return said.document
 
 

@@ -41,8 +41,9 @@ SELECT current_setting('server_version_num')::int AS version, current_setting('s
        current_setting('max_wal_senders')::int - (SELECT count(*) FROM pg_stat_replication) AS senders,
        current_setting('max_connections')::int - (SELECT count(*) FROM pg_stat_activity
                                                   WHERE backend_type = 'client backend') AS connections,
-       r.rolsuper OR (r.rolbypassrls AND r.rolcreatedb AND r.rolcreaterole) AS entitled
-FROM pg_roles r WHERE r.rolname = current_user
+       r.rolsuper OR (r.rolbypassrls AND r.rolcreatedb AND r.rolcreaterole AND pg_has_role(p.proowner, 'USAGE')) AS entitled
+FROM pg_roles r JOIN pg_proc p ON p.oid = 'pg_stat_get_activity(int4)'::regprocedure
+WHERE r.rolname = current_user
 """
 
 
@@ -66,7 +67,7 @@ async def check_server(report: Report, runtime: Runtime, server: ServerRow) -> N
     elif facts["wal_level"] != "logical":
         todo = "Set wal_level to logical and restart it: tenants move by it."
     elif not facts["entitled"]:
-        todo = "Give the administrator BYPASSRLS, CREATEDB and CREATEROLE with ALTER ROLE."
+        todo = "Make the administrator a superuser, or register another one with strata server add."
     found = (
         f"PostgreSQL {facts['shown']}, wal_level {facts['wal_level']}, free: {facts['slots']} slots, "
         f"{facts['senders']} senders, {facts['connections']} connections"

@@ -31,7 +31,6 @@ class Group(msgspec.Struct, frozen=True):
 class Batch(msgspec.Struct):
     rows: int = 0
     """Rows of the file that this batch settles."""
-    last_line: int = 0
     groups: list[Group] = []
     refusals: list[Refusal] = []
 
@@ -47,7 +46,6 @@ def batches(outcomes: Iterable[Record | Refusal], interpreter: Interpreter, size
         read = interpreter.read(outcome) if isinstance(outcome, Record) else outcome
         if isinstance(read, Refusal):
             batch.refusals.append(read)
-            batch.last_line = read.line
         else:
             if group is None or not group.takes(read):
                 if batch.rows >= size:
@@ -56,7 +54,6 @@ def batches(outcomes: Iterable[Record | Refusal], interpreter: Interpreter, size
                 group = Group([])
                 batch.groups.append(group)
             group.lines.append(read)
-            batch.last_line = read.record.line
         batch.rows += 1
     if batch.rows:
         yield batch

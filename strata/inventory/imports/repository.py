@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Row, Select, bindparam, func, select, text, update
+from sqlalchemy import Row, bindparam, func, select, text, update
 from sqlalchemy import Text as SqlText
 from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.orm import InstrumentedAttribute
 
 from strata.inventory.imports.errors import ImportedOtherwiseError, ImportRunningError, ImportUnknownError
 from strata.inventory.imports.models import ImportRefusal, ImportRun, ImportState, Phase
@@ -43,10 +44,13 @@ _RUN = (
 _RUNS = select(*_RUN)
 _NEWEST_FIRST = Keyset(ImportRun.id, descending=True)
 _BY_LINE = Keyset(ImportRefusal.row_number)
-_REFUSALS = cast(
-    "Select[Any]",
-    select(ImportRefusal.row_number, ImportRefusal.code, ImportRefusal.message, ImportRefusal.source),
+_REFUSAL: tuple[InstrumentedAttribute[Any], ...] = (
+    ImportRefusal.row_number,
+    ImportRefusal.code,
+    ImportRefusal.message,
+    ImportRefusal.source,
 )
+_REFUSALS = select(*_REFUSAL)
 
 
 class RunKey(msgspec.Struct, frozen=True):

@@ -148,3 +148,21 @@ async def test_many_at_once_cancelled_at_random_moments(runtime: Runtime, tenant
             async with other.tenants.reading(tenant) as session:
                 names = set((await session.execute(text("SELECT name FROM product"))).scalars())
             assert names <= {str(tenant.id)}
+
+
+@pytest.mark.parametrize("statement", ["SELECT pg_sleep(20)", "SELECT count(*) FROM generate_series(1, 500000000)"])
+async def test_what_was_running_stops(runtime: Runtime, tenant_on: Tenantry, statement: str) -> None:
+    """A client that went away must not leave PostgreSQL at work, with the tenant's lock held and its move held up."""
+    tenant = await tenant_on(Tier.SHARED)
+
+    async def long() -> None:
+        async with runtime.tenants.transaction(tenant) as session:
+            await session.execute(text(statement))
+
+    task = asyncio.create_task(long())
+    await asyncio.sleep(0.3)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    pool = await settled(runtime, tenant.placement.cell)
+    assert (pool.checked_out, pool.in_transaction) == (0, ())

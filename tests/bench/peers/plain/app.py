@@ -226,7 +226,7 @@ def create_app(engine: AsyncEngine, public_key: str | None) -> PlainApp:
         return claims
 
     # In a chain, as Strata's: Litestar resolves independent dependencies in a task group, which costs more.
-    async def provide_sessions_after(claims: Claims) -> Sessions:  # noqa: ARG001
+    async def provide_sessions_after(claims: Claims) -> Sessions:
         return sessions
 
     provider: Callable[..., Awaitable[Sessions]] = provide_sessions_after if public_key else provide_sessions

@@ -28,9 +28,7 @@ def main() -> None:
     Domain(domain=given.host, tenant=client, is_primary=True).save()
     with schema_context(client.schema_name):
         Product.objects.bulk_create(
-            Product(
-                sku=sku, name=f"Product {sku}", barcode=f"40{sku[4:]}", attributes={"colour": "red", "pieces": 6}
-            )
+            Product(sku=sku, name=f"Product {sku}", barcode=f"40{sku[4:]}", attributes={"colour": "red", "pieces": 6})
             for sku in json.loads(given.skus.read_text())
         )
 

@@ -9,6 +9,7 @@ import argparse
 import json
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from trytond import config
 
@@ -48,13 +49,13 @@ def main() -> None:
     )
 
 
-def _create(pool, model, **values):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN003, ANN202 - trytond has no types
+def _create(pool: Any, model: str, **values: object) -> Any:  # noqa: ANN401 - trytond has no types
     record = pool.get(model)(**values)
     record.save()
     return record
 
 
-def _products(pool, unit, skus):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+def _products(pool: Any, unit: Any, skus: list[str]) -> dict[str, int]:  # noqa: ANN401
     templates = pool.get("product.template").create(
         [
             {
