@@ -45,6 +45,8 @@ class Scene(msgspec.Struct, frozen=True):
     """The victim's tables, where its rows stand; in the attacker's database."""
     rows: dict[str, Row]
     """The victim's, one in each table."""
+    untouched: dict[str, tuple[int, str]]
+    """Their fingerprint, to be the same for ever."""
 
     async def fingerprint(self, runtime: Runtime) -> dict[str, tuple[int, str]]:
         schema = next(iter(self.theirs.values())).schema
@@ -63,4 +65,5 @@ async def new_scene(runtime: Runtime, tenant_on: Tenantry, meeting: Meeting) -> 
         theirs = await tables_of(admin, theirs_in)
         await fill(admin, own, attacker.id)
         rows = await fill(admin, theirs, victim_id)
-    return Scene(attacker, victim_id, victim, {t.name: t for t in own}, {t.name: t for t in theirs}, rows)
+        untouched = await fingerprint(admin, theirs_in, victim_id)
+    return Scene(attacker, victim_id, victim, {t.name: t for t in own}, {t.name: t for t in theirs}, rows, untouched)

@@ -69,7 +69,7 @@ def up(
 
 async def _until_stopped(plan: Plan) -> None:
     stopping = Stopping()
-    await stopping.run(lambda: _live(plan, stopping))
+    await stopping.run(_live(plan, stopping))
 
 
 async def _live(plan: Plan, stopping: Stopping) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from typing import Any
 
 import uvicorn
 from litestar.types import ASGIApp
@@ -35,16 +36,14 @@ class Stopping:
         self._server: _Server | None = None
         self._work: asyncio.Task[None] | None = None
 
-    async def run(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` to its end, or to its cleaned-up end when a signal comes."""
         loop = asyncio.get_running_loop()
         for each in _SIGNALS:
-            loop.add_signal_handler(each, self._on_signal)
-
-        async def working() -> None:
-            await work()
-
-        self._work = asyncio.create_task(working())
+            # nohup has a process outlive its terminal by ignoring SIGHUP; that is to be left so.
+            if each is not signal.SIGHUP or signal.getsignal(each) is not signal.SIG_IGN:
+                loop.add_signal_handler(each, self._on_signal)
+        self._work = asyncio.create_task(work)
         try:
             await self._work
         except asyncio.CancelledError:

@@ -209,10 +209,14 @@ async def choose_cell(session: AsyncSession, region: str | None, name: str | Non
         query = query.where(CellRow.name == name)
     if region is not None:
         query = query.where(CellRow.region == region)
-    row = await session.scalar(query)
-    if row is None:
-        raise NoRoomError(CellKind.SHARED, region)
-    return row
+    while True:
+        row = await session.scalar(query)
+        if row is None:
+            raise NoRoomError(CellKind.SHARED, region)
+        # The query counted before it had the lock: whoever held it may have filled the cell.
+        placed = await session.scalar(select(func.count()).where(PlacementRow.cell_id == row.id))
+        if placed is not None and placed < row.capacity:
+            return row
 
 
 async def choose_server(session: AsyncSession, region: str | None) -> ServerRow:

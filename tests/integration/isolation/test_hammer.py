@@ -73,7 +73,7 @@ async def tenants(tenant_on: Tenantry) -> list[TenantContext]:
     return await many_tenants(tenant_on)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(more, marks=pytest.mark.slow) for more in (2, 7, 8, 9, 10))])
 async def test_straight(runtime: Runtime, tenants: list[TenantContext], seed: int) -> None:
     async with second_process(runtime, pool=POOL) as other:
         await survives(other, tenants, seed=seed)
@@ -140,7 +140,7 @@ async def pooled_tenants(pooled: Runtime) -> list[TenantContext]:
 
 
 @pytest.mark.pgbouncer
-@pytest.mark.parametrize("seed", [3, 4])
+@pytest.mark.parametrize("seed", [3, *(pytest.param(more, marks=pytest.mark.slow) for more in (4, 11, 12, 13, 14))])
 async def test_through_pgbouncer(pooled: Runtime, pooled_tenants: list[TenantContext], seed: int) -> None:
     await survives(pooled, pooled_tenants, seed=seed)
     await nothing_is_left_on_any_server_connection(pooled)

@@ -120,14 +120,17 @@ async def test_of_many_that_create_one_slug_one_does(
     assert await traces_of(platform, runtime) == before
 
 
-async def test_racers_do_not_overfill_a_cell(runtime: Runtime) -> None:
+async def test_racers_do_not_overfill_a_cell(runtime: Runtime, platform: Platform) -> None:
+    """All have seen the cell empty and wait for its row; as each gets it, the one before has taken a place."""
     name = f"tiny-{secrets.token_hex(3)}"
     await runtime.cells.add_shared(name, "one", actor=ACTOR, capacity=3)
+    news = [NewTenant(slug=new_slug(), name="x", tier=Tier.SHARED, cell=name) for _ in range(9)]
     try:
-        news = [NewTenant(slug=new_slug(), name="x", tier=Tier.SHARED, cell=name) for _ in range(9)]
-        outcomes = await asyncio.gather(
-            *(runtime.provisioning.create(each, ACTOR) for each in news), return_exceptions=True
-        )
+        async with as_admin(platform.first, f"{platform.prefix}_catalog") as catalog, catalog.transaction():
+            await catalog.execute("SELECT 1 FROM cell WHERE name = $1 FOR UPDATE", name)
+            racing = [asyncio.create_task(runtime.provisioning.create(each, ACTOR)) for each in news]
+            await asyncio.sleep(0.7)
+        outcomes = await asyncio.gather(*racing, return_exceptions=True)
         made = [new for new, each in zip(news, outcomes, strict=True) if not isinstance(each, BaseException)]
         assert len(made) == 3
         assert {type(each) for each in outcomes if isinstance(each, BaseException)} == {NoRoomError}

@@ -326,4 +326,4 @@ async def test_no_write_is_committed_behind_a_fence(
     final = {row["epoch"]: row["n"] for row in rows}
     late = {epoch: (n, counted[epoch]) for epoch, n in final.items() if epoch in counted and n != counted[epoch]}
     assert late == {}
-    assert sum(counted.values()) > flips, "hardly anybody wrote"
+    assert sum(counted.values()) > flips / 4, "hardly anybody wrote"
