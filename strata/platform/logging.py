@@ -36,6 +36,12 @@ def name_severity(_logger: WrappedLogger, _method: str, event: EventDict) -> Eve
     return event
 
 
+def drop_coloured_copy(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Uvicorn sends each of its lines twice, once with terminal colours in it."""
+    event.pop("color_message", None)
+    return event
+
+
 class _NameService:
     def __init__(self, service: str) -> None:
         self._service = service
@@ -69,7 +75,7 @@ def configure_logging(
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), drop_coloured_copy, *shared],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,

@@ -35,6 +35,7 @@ from sqlalchemy.orm import (
     mapped_column,
     with_loader_criteria,
 )
+from sqlalchemy.orm.attributes import instance_state
 
 from strata.platform.ids import new_id
 from strata.tenancy.catalog.tables import NAMING
@@ -77,6 +78,7 @@ def install(session_class: type[Session]) -> None:
     """Put both halves of the layer on a session class; its sessions carry `info["tenant_id"]`."""
     event.listen(session_class, "do_orm_execute", _scope_statement)
     event.listen(session_class, "before_flush", _stamp_rows)
+    event.listen(session_class, "before_attach", _refuse_strangers)
 
 
 def _scope_statement(state: ORMExecuteState) -> None:
@@ -143,6 +145,13 @@ def _names_tenant(statement: Update) -> bool:
     return any(getattr(column, "key", column) == "tenant_id" for column in _values(statement))
 
 
+def _refuse_strangers(session: Session, instance: object) -> None:
+    """A row that another tenant's session loaded stays out: refreshing it takes no criterion."""
+    key = instance_state(instance).key
+    if isinstance(instance, TenantModel) and key is not None and key[1][0] != session.info["tenant_id"]:
+        raise CrossTenantWriteError(_stranger(instance))
+
+
 def _stamp_rows(session: Session, _context: UOWTransaction, _instances: object) -> None:
     tenant_id: UUID = session.info["tenant_id"]
     for row in session.new:
@@ -150,5 +159,8 @@ def _stamp_rows(session: Session, _context: UOWTransaction, _instances: object) 
             row.tenant_id = tenant_id
     for row in [*session.dirty, *session.deleted]:
         if isinstance(row, TenantModel) and row.tenant_id != tenant_id:
-            message = f"A {type(row).__name__} of another tenant cannot be written in this session."
-            raise CrossTenantWriteError(message)
+            raise CrossTenantWriteError(_stranger(row))
+
+
+def _stranger(row: TenantModel) -> str:
+    return f"A {type(row).__name__} of another tenant cannot be used in this session."

@@ -125,7 +125,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._sent_ns and not self._finished:
-            self._run.refused["the server closed the connection"] = 1
+            self._run.refused[f"the server closed the connection ({exc})"] = 1
         if not self._done.done():
             self._done.set_result(None)
 

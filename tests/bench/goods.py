@@ -13,9 +13,11 @@ HOT_SKU = SKUS[499]
 
 # Names no tenant: where there is one, the column's default knows it. All of them one statement each.
 FILL = (
-    "INSERT INTO product (sku, name, barcode, attributes)"
-    " SELECT sku, 'Product ' || sku, '40' || substr(sku, 5), '{\"colour\": \"red\", \"pieces\": 6}'"
-    f" FROM unnest(ARRAY{SKUS}) AS sku",
+    (
+        "INSERT INTO product (sku, name, barcode, attributes)"
+        " SELECT sku, 'Product ' || sku, '40' || substr(sku, 5), '{\"colour\": \"red\", \"pieces\": 6}'"
+        f" FROM unnest(ARRAY{SKUS}) AS sku"
+    ),
     "INSERT INTO warehouse (code, name) VALUES ('MAIN', 'Main warehouse')",
     "INSERT INTO zone (warehouse_id, code, name) SELECT id, 'A', 'Zone A' FROM warehouse",
     f"INSERT INTO bin (zone_id, code) SELECT zone.id, bins.code FROM zone, unnest(ARRAY{BINS}) AS bins (code)",

@@ -17,7 +17,7 @@ from tests.bench.peer_environment import PeerEnvironment
 from tests.bench.slices import Plan, Subject, measure, results
 from tests.bench.tryton_side import Tryton
 
-_CHECKED_MOVES = 100
+_CHECKED_MOVES = 25
 """Of each kind of work."""
 Line = tuple[str, int]
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from tests.bench.machine import ROOT
 
 DIRECTORY = ROOT / "docs" / "benchmarks"
+DOCUMENT = ROOT / "docs" / "benchmarks.md"
 _console = Console(width=140)
 
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from sqlalchemy import delete, exists, func, insert, literal, select, text, union_all, update
 from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.exc import DBAPIError, InvalidRequestError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import aliased
 from sqlalchemy.orm.exc import StaleDataError
 
@@ -20,7 +20,7 @@ from strata.runtime import Runtime
 from strata.tenancy.context import TenantContext
 from strata.tenancy.errors import CrossTenantWriteError
 from strata.tenancy.model import Tier
-from strata.tenancy.scoping import TenantModel
+from strata.tenancy.scoping import TENANT_PARAMETER, TenantModel
 from strata.tenancy.session import TenantSession
 from tests.builders.attacks import ATTACKS, OWN_TROUBLE, aims, reached
 from tests.builders.intruder import FORBIDDEN, NOT_ENTERED, attempt, inside
@@ -164,11 +164,17 @@ async def _exists_of_a_select(session: TenantSession, pair: Pair) -> object:
 async def _refresh(session: TenantSession, pair: Pair) -> object:
     row = await _their_entity(pair)
     session.add(row)
-    try:
-        await session.refresh(row)
-    except InvalidRequestError:
-        return []
+    await session.refresh(row)
     return [row.tenant_id]
+
+
+async def _parameter(session: TenantSession, pair: Pair) -> object:
+    """The criterion's own parameter, given by the caller."""
+    return list(await session.scalars(select(Product.tenant_id), {TENANT_PARAMETER: pair.theirs.id}))
+
+
+async def _legacy_query(session: TenantSession, _pair: Pair) -> object:
+    return await session.run_sync(lambda sync: [row.tenant_id for row in sync.query(Product).all()])
 
 
 async def _update_by_key(session: TenantSession, pair: Pair) -> object:
@@ -320,7 +326,10 @@ PROGRAMMES: list[Programme] = [
     _scalar_sub_query, _in_sub_query, _union, _get, _streamed, _update, _update_theirs, _update_by_key, _give_away,
     _give_away_an_entity, _delete, _delete_theirs, _add, _add_detached, _delete_detached, _insert,
     _insert_by_column, _insert_many, _insert_values_list, _insert_from_select, _copy_from_select, _value_from_theirs,
-    _upsert_giving_away, _bulk_mappings, _bulk_objects, _bulk_update,
+    _upsert_giving_away, _bulk_mappings, _bulk_objects, _bulk_update, _update_value_from_theirs, _exists_of_a_select,
+    _parameter, _legacy_query, _refresh,
+    # Last: they give the attacker a row of its own with the id of the victim's.
+    _merge, _upsert,
 ]  # fmt: skip
 
 
@@ -346,7 +355,7 @@ async def without_policies(runtime: Runtime, pair: Pair) -> AsyncIterator[None]:
 
 REFUSED = {
     _give_away, _insert_from_select, _give_away_an_entity, _add_detached, _delete_detached, _insert_values_list,
-    _upsert_giving_away, _bulk_mappings, _bulk_objects, _bulk_update,
+    _upsert_giving_away, _bulk_mappings, _bulk_objects, _bulk_update, _refresh,
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from strata.platform.errors import UnavailableError
 from strata.platform.settings import PoolSettings
 from strata.runtime import Runtime
 from strata.tenancy.context import TenantContext
-from strata.tenancy.errors import CapabilityRefusedError, CellUnavailableError, CommitUnknownError
+from strata.tenancy.errors import CapabilityRefusedError, CellClosedError, CellUnavailableError, CommitUnknownError
 from strata.tenancy.model import Tier
 from strata.tenancy.provisioning.servers import add_server
 from tests.builders.intruder import driver_of
@@ -109,6 +109,22 @@ async def test_the_last_guard_throws_away_what_stands_in_a_transaction(runtime: 
             await driver.execute("BEGIN")
         async with other.tenants.transaction(tenant) as session:
             assert await (await driver_of(session)).fetchval("SELECT pg_backend_pid()") != pid
+
+
+async def test_an_unapproved_timeline_keeps_everybody_out(runtime: Runtime, tenant_on: Tenantry) -> None:
+    """As after the promotion of a standby: closed by name, also for who has a connection already, until approved."""
+    tenant = await tenant_on(Tier.SCHEMA, cell=SECOND_CELL)
+    await write(runtime, tenant, "a")
+    async with admin_of(runtime, SECOND_CELL) as admin:
+        approved = await admin.fetchval("SELECT timeline FROM strata.cell")
+        await admin.execute("UPDATE strata.cell SET timeline = '0000FFFF'")
+        try:
+            with pytest.raises(CellClosedError) as refusal:
+                await write(runtime, tenant, "b")
+        finally:
+            await admin.execute("UPDATE strata.cell SET timeline = $1", approved)
+    assert refusal.value.status == 503
+    await write(runtime, tenant, "b")
 
 
 async def test_a_changed_cell_secret_is_refused_and_read_again(runtime: Runtime, tenant_on: Tenantry) -> None:
