@@ -10,7 +10,7 @@ from strata.cli.options import AsJson, DataDir, Slug
 from strata.cli.output import print_json, print_line, print_table
 from strata.cli.surroundings import actor, perform
 from strata.platform.errors import InvalidInputError
-from strata.routing.host import HostKind, Hosts
+from strata.routing.host import HostKind, Hosts, InvalidHostError
 from strata.runtime import Runtime
 from strata.tenancy.catalog.domains import Domain
 
@@ -24,7 +24,11 @@ def add(slug: Slug, hostname: Hostname, data_dir: DataDir = None, as_json: AsJso
     """Route a host name to a tenant. You vouch for who owns it, and for its certificate."""
 
     async def act(runtime: Runtime) -> Domain:
-        host = Hosts(runtime.settings.http).resolve([hostname.encode()])
+        try:
+            host = Hosts(runtime.settings.http).resolve([hostname.encode(errors="surrogateescape")])
+        except InvalidHostError as error:
+            detail = f"«{hostname}» cannot be a tenant's domain: {error.why}."
+            raise InvalidInputError(detail) from None
         if host.kind is not HostKind.CUSTOM:
             detail = (
                 f"«{hostname}» is not a domain of a tenant's own: it must have a dot and lie outside our base domain."

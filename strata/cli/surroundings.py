@@ -16,12 +16,14 @@ import msgspec
 from pydantic import SecretStr
 
 from strata.platform.database import addresses
-from strata.platform.errors import ConfigurationError
+from strata.platform.embedded.directory import ServerDirectory
+from strata.platform.errors import ConfigurationError, StrataError, UnavailableError
 from strata.platform.logging import configure_logging
 from strata.platform.settings import Settings
 from strata.runtime import Runtime, open_runtime
 
 _FILE = "running.json"
+_CATALOG_SERVER = "postgres-1"
 _CONNECT_TIMEOUT_S = 2.0
 # Requests give Redis milliseconds; a command has time, and its one announcement should arrive.
 _PATIENCE_WITH_REDIS_S = 2.0
@@ -37,6 +39,17 @@ class NotRunningError(ConfigurationError):
         super().__init__(
             f"No Strata is running on {data_dir}: start it there with strata up, name another directory with "
             "--data-dir, or set STRATA_DATABASE_URL and STRATA_REDIS_URL."
+        )
+
+
+class PostgresSilentError(UnavailableError):
+    code = "postgres-silent"
+    title = "PostgreSQL does not answer"
+
+    def __init__(self, data_dir: Path, process: str, log_file: Path) -> None:
+        super().__init__(
+            f"Strata (process {process}) runs on {data_dir}, but its PostgreSQL does not answer: it is started again by "
+            f"itself, so try again in a moment; {log_file} says what keeps it."
         )
 
 
@@ -93,8 +106,15 @@ def with_servers(settings: Settings) -> Settings:
         if getattr(settings, name) is None and address is not None:
             found[name] = SecretStr(address)
     if "database_url" in found and running.database_url is not None and not _answers(running.database_url):
-        raise NotRunningError(settings.data_dir)
+        raise _silent(settings.data_dir)
     return settings.model_copy(update=found)
+
+
+def _silent(data_dir: Path) -> StrataError:
+    """By the lock, which ends with its process: the number in running.json may be somebody else's after a reboot."""
+    directory = ServerDirectory(data_dir, _CATALOG_SERVER)
+    holder = directory.holder()
+    return NotRunningError(data_dir) if holder is None else PostgresSilentError(data_dir, holder, directory.log_file)
 
 
 def _answers(database_url: str) -> bool:

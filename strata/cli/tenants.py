@@ -20,7 +20,15 @@ from strata.tenancy.provisioning.tenants import Created, NewTenant, Removal
 
 app = typer.Typer(help="Create, find, hold and delete tenants.", rich_markup_mode=None)
 
-Reason = Annotated[str | None, typer.Option(help="Why; the tenant's users are told.")]
+
+def _something(reason: str) -> str:
+    if not reason.strip():
+        message = "the tenant's users are told why: the reason cannot be empty"
+        raise typer.BadParameter(message)
+    return reason.strip()
+
+
+Reason = Annotated[str, typer.Option(callback=_something, help="Why; the tenant's users are told.")]
 
 
 class DeletionUnconfirmedError(BadRequestError):
@@ -124,13 +132,13 @@ def show(slug: Slug, data_dir: DataDir = None, as_json: AsJson = False) -> None:
 
 
 @app.command("suspend")
-def suspend(slug: Slug, reason: Reason = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+def suspend(slug: Slug, reason: Reason, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Turn a tenant's users away (403, with the reason) until it is resumed."""
     _set_status(slug, TenantStatus.SUSPENDED, reason, data_dir, as_json=as_json)
 
 
 @app.command("read-only")
-def read_only(slug: Slug, reason: Reason = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+def read_only(slug: Slug, reason: Reason, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Let a tenant read and refuse what would change anything, until it is resumed."""
     _set_status(slug, TenantStatus.READ_ONLY, reason, data_dir, as_json=as_json)
 

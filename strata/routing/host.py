@@ -46,6 +46,7 @@ class InvalidHostError(BadRequestError):
     title = "Host not understood"
 
     def __init__(self, why: str) -> None:
+        self.why = why
         super().__init__(f"The Host header is not acceptable: {why}. Send one host name, with a port at most.")
 
 

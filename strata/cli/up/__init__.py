@@ -25,7 +25,8 @@ from strata.cli.up.listening import port_of, reserve
 from strata.cli.up.platform import prepare_servers
 from strata.cli.up.progress import Progress, Step
 from strata.cli.up.ready import ready_message, show
-from strata.cli.up.serving import Stopping
+from strata.cli.up.serving import Stopping, ended
+from strata.cli.up.supervising import supervise
 from strata.platform.logging import configure_logging
 from strata.platform.settings import Settings
 from strata.runtime import Runtime, open_runtime
@@ -96,6 +97,8 @@ async def _live(plan: Plan, stopping: Stopping) -> None:
         with progress.step(Step.SERVING):
             app = create_app(runtime)
         stack.push_async_callback(_cancel, asyncio.create_task(keep_sweeping(runtime.provisioning)))
+        # Ended first: from then on, a server that is gone is meant to be.
+        stack.push_async_callback(ended, asyncio.create_task(supervise(ground.embedded, stopping.ask)))
         await stopping.serve(app, reserved, lambda: _say_ready(plan, runtime, tenants))
 
 

@@ -44,17 +44,17 @@ class Ground:
         return range(1, max([wanted or 1, *there]) + 1)
 
     @property
-    def _embedded(self) -> list[EmbeddedPostgres | EmbeddedRedis]:
+    def embedded(self) -> list[EmbeddedPostgres | EmbeddedRedis]:
         return [*self._postgres, *([self._redis] if self._redis else [])]
 
     def claim(self) -> None:
-        for server in self._embedded:
+        for server in self.embedded:
             server.directory.make()
             server.directory.lock()
 
     async def start(self) -> Settings:
         """Start what is ours, side by side, and return the settings with every address in them."""
-        self._starting = [asyncio.create_task(asyncio.to_thread(server.start)) for server in self._embedded]
+        self._starting = [asyncio.create_task(asyncio.to_thread(server.start)) for server in self.embedded]
         if self._starting:
             # Not gather(): cancelled, it would cancel the tasks, and nobody would know when their threads are done.
             await asyncio.wait(self._starting)
@@ -69,7 +69,7 @@ class Ground:
 
     def announce(self, pid: int, http_port: int) -> None:
         """Let commands in other terminals find the servers that are ours."""
-        if not self._embedded:
+        if not self.embedded:
             return
         self._announced = True
         Running(
@@ -91,4 +91,4 @@ class Ground:
         await asyncio.gather(*self._starting, return_exceptions=True)
         if self._announced:
             Running.forget(self._data_dir)
-        await asyncio.gather(*(asyncio.to_thread(server.stop) for server in self._embedded))
+        await asyncio.gather(*(asyncio.to_thread(server.stop) for server in self.embedded))

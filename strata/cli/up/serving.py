@@ -42,7 +42,7 @@ class Stopping:
         for each in _SIGNALS:
             # nohup has a process outlive its terminal by ignoring SIGHUP; that is to be left so.
             if each is not signal.SIGHUP or signal.getsignal(each) is not signal.SIG_IGN:
-                loop.add_signal_handler(each, self._on_signal)
+                loop.add_signal_handler(each, self.ask)
         self._work = asyncio.create_task(work)
         try:
             await self._work
@@ -50,7 +50,7 @@ class Stopping:
             if not self.asked:
                 raise
 
-    def _on_signal(self) -> None:
+    def ask(self) -> None:
         if self._server is not None:
             if self._server.should_exit:
                 self._server.force_exit = True
@@ -79,7 +79,7 @@ class Stopping:
         self._server = server
         async with AsyncExitStack() as stack:
             announcing = asyncio.create_task(_announce(server, reserved, on_ready))
-            stack.push_async_callback(_ended, announcing)
+            stack.push_async_callback(ended, announcing)
             try:
                 await server.serve(sockets=[reserved])
             except SystemExit:
@@ -87,7 +87,7 @@ class Stopping:
                 raise ConfigurationError(message) from None
 
 
-async def _ended(task: asyncio.Task[None]) -> None:
+async def ended(task: asyncio.Task[None]) -> None:
     """Cancel what is still running; what failed by itself is told."""
     if not task.done():
         task.cancel()

@@ -73,6 +73,21 @@ class ServerDirectory:
             os.close(self._lock)
             self._lock = None
 
+    def holder(self) -> str | None:
+        """The process that has the lock; None: nobody, or there is no such folder."""
+        try:
+            descriptor = os.open(self.path / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            # Shared, and let go at once: those who ask at the same time do not take each other for a holder.
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return os.pread(descriptor, 32, 0).decode().strip() or "unknown"
+        finally:
+            os.close(descriptor)
+        return None
+
     @property
     def locked(self) -> bool:
         return self._lock is not None

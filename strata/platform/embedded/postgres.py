@@ -122,6 +122,11 @@ class EmbeddedPostgres:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def exit_code(self) -> int | None:
+        """Of the one that died by itself; negative: the signal that killed it."""
+        return self._process.poll() if self._process else None
+
+    @property
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
@@ -135,7 +140,8 @@ class EmbeddedPostgres:
         if self.running:
             return
         self.directory.make()
-        if not self.directory.locked:
+        locked_before = self.directory.locked
+        if not locked_before:
             self.directory.lock()
         try:
             account = account_for(self._data)
@@ -148,15 +154,20 @@ class EmbeddedPostgres:
             self._initialise(binaries, account)
             self._launch(binaries, account)
         except BaseException:
-            self.stop(Shutdown.IMMEDIATE)
+            self._end(Shutdown.IMMEDIATE)
+            if not locked_before:
+                self.directory.unlock()
             raise
 
     def stop(self, mode: Shutdown = Shutdown.FAST) -> None:
+        self._end(mode)
+        self.directory.unlock()
+
+    def _end(self, mode: Shutdown) -> None:
         process, self._process = self._process, None
         if process is not None:
             processes.stop(process.pid, mode.value, process)
             log.info("PostgreSQL stopped", server=self.name)
-        self.directory.unlock()
 
     def __enter__(self) -> Self:
         self.start()
@@ -279,9 +290,11 @@ class EmbeddedPostgres:
                 stream.write("include = 'strata.conf'\n")
 
     def _launch(self, binaries: Path, account: Account | None) -> None:
+        # Started again, it comes back where its clients look for it.
+        wanted = self._wanted_port or self._port or None
         failed_port: int | None = None
         for attempt in range(1, START_ATTEMPTS + 1):
-            self._port = self.directory.port(self._wanted_port, avoid=failed_port)
+            self._port = self.directory.port(wanted, avoid=failed_port)
             self._configure(account)
             log_starts_at = self._spawn(binaries, account)
             if self._wait_until_ready():

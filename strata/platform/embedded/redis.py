@@ -67,6 +67,11 @@ class EmbeddedRedis:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def exit_code(self) -> int | None:
+        """Of the one that died by itself; negative: the signal that killed it."""
+        return self._process.poll() if self._process else None
+
+    @property
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
@@ -79,21 +84,27 @@ class EmbeddedRedis:
         if self.running:
             return
         self.directory.make()
-        if not self.directory.locked:
+        locked_before = self.directory.locked
+        if not locked_before:
             self.directory.lock()
         try:
             self._stop_orphan()
             self._launch()
         except BaseException:
-            self.stop()
+            self._end()
+            if not locked_before:
+                self.directory.unlock()
             raise
 
     def stop(self) -> None:
+        self._end()
+        self.directory.unlock()
+
+    def _end(self) -> None:
         process, self._process = self._process, None
         if process is not None:
             processes.stop(process.pid, STOPPING, process)
             log.info("Redis stopped", server=self.name)
-        self.directory.unlock()
 
     def __enter__(self) -> Self:
         self.start()
@@ -122,9 +133,11 @@ class EmbeddedRedis:
             processes.stop(pid, STOPPING)
 
     def _launch(self) -> None:
+        # Started again, it comes back where its clients look for it.
+        wanted = self._wanted_port or self._port or None
         failed_port: int | None = None
         for attempt in range(1, START_ATTEMPTS + 1):
-            self._port = self.directory.port(self._wanted_port, avoid=failed_port)
+            self._port = self.directory.port(wanted, avoid=failed_port)
             configuration = self._configure()
             output = self.directory.open_log()
             try:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from strata.platform.errors import ConflictError, NotFoundError
@@ -33,23 +33,27 @@ class Domains:
         """Route `hostname` (lower case, A-labels) to the tenant from now on.
 
         Staff vouch for ownership and for a certificate: the name counts as verified and its certificate as active.
+        Said again, it changes nothing.
         """
-        try:
-            async with self._sessions.begin() as session:
-                tenant_id = await _tenant_id(session, slug)
-                row = DomainRow(
-                    tenant_id=tenant_id,
-                    hostname=hostname,
-                    verified_at=datetime.now(UTC),
-                    certificate_status=CertificateStatus.ACTIVE,
-                )
-                session.add(row)
+        async with self._sessions.begin() as session:
+            tenant_id = await _tenant_id(session, slug)
+            new = insert(DomainRow).values(
+                tenant_id=tenant_id,
+                hostname=hostname,
+                verified_at=datetime.now(UTC),
+                certificate_status=CertificateStatus.ACTIVE,
+            )
+            unless_there = new.on_conflict_do_nothing(index_elements=[DomainRow.hostname])
+            if await session.scalar(unless_there.returning(DomainRow.id)) is not None:
                 record(session, actor, "domain.add", hostname, tenant_id=tenant_id)
-        except IntegrityError as error:
-            message = f"The domain «{hostname}» is routed already; remove it from its tenant first."
-            raise ConflictError(message) from error
+            row = await session.scalar(
+                select(DomainRow).where(DomainRow.hostname == hostname, DomainRow.tenant_id == tenant_id)
+            )
+            if row is None:
+                message = f"The domain «{hostname}» is routed already; remove it from its tenant first."
+                raise ConflictError(message)
         await self._announce(tenant_id)
-        return Domain(row.hostname, row.verified_at, CertificateStatus.ACTIVE)
+        return _domain(row)
 
     async def list(self, slug: str) -> list[Domain]:
         async with self._sessions() as session:
@@ -58,7 +62,7 @@ class Domains:
                 .where(DomainRow.tenant_id == await _tenant_id(session, slug))
                 .order_by(DomainRow.hostname)
             )
-            return [Domain(row.hostname, row.verified_at, CertificateStatus(row.certificate_status)) for row in rows]
+            return [_domain(row) for row in rows]
 
     async def remove(self, slug: str, hostname: str, actor: str) -> None:
         async with self._sessions.begin() as session:
@@ -72,6 +76,10 @@ class Domains:
             await session.delete(row)
             record(session, actor, "domain.remove", hostname, tenant_id=tenant_id)
         await self._announce(tenant_id)
+
+
+def _domain(row: DomainRow) -> Domain:
+    return Domain(row.hostname, row.verified_at, CertificateStatus(row.certificate_status))
 
 
 async def _tenant_id(session: AsyncSession, slug: str) -> UUID:

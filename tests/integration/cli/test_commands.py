@@ -44,7 +44,7 @@ async def test_a_tenant_is_made_shown_held_and_deleted(strata: Command, runtime:
     # Announced: the process that served it before knows at once.
     context = await runtime.contexts.fresh(UUID(created["id"]))
     assert context.status is TenantStatus.SUSPENDED
-    assert (await strata.json("tenant", "read-only", slug))["status"] == "read-only"
+    assert (await strata.json("tenant", "read-only", slug, "--reason", "x"))["status"] == "read-only"
     assert (await strata.json("tenant", "resume", slug))["status"] == "active"
 
     refused = await strata("tenant", "delete", slug, "--json")
@@ -169,7 +169,11 @@ async def test_seeding_fills_once(strata: Command, runtime: Runtime, tenant_on: 
         (["tenant", "create", "Not A Slug"], 1, "invalid-input"),
         (["tenant", "create", "console"], 1, "invalid-input"),
         (["tenant", "create", "fine", "--tier", "schema", "--plan", "free"], 1, "invalid-input"),
-        (["tenant", "suspend", "nobody-here"], 1, "unknown-tenant"),
+        (["tenant", "suspend", "nobody-here", "--reason", "x"], 1, "unknown-tenant"),
+        (["tenant", "suspend", "acme"], 2, "usage"),
+        (["tenant", "read-only", "acme"], 2, "usage"),
+        (["tenant", "read-only", "acme", "--reason", " "], 2, "usage"),
+        (["domain", "add", "acme", "not a name"], 1, "invalid-input"),
         (["tenant", "delete", "nobody-here", "--yes"], 1, "unknown-tenant"),
         (["server", "drain", "nowhere"], 1, "unknown-server"),
         (["server", "add", "bad", "mysql://x"], 1, "configuration"),
