@@ -30,10 +30,14 @@ from strata.identity.pages.error_pages import ErrorPages
 from strata.identity.permissions import public
 from strata.inventory import pages as inventory_pages
 from strata.inventory import routes as inventory
+from strata.inventory.problem_examples import PROBLEM_EXAMPLES
+from strata.inventory.request_parameters import API_PREFIX
 from strata.platform.health import Probe, Readiness, database_probe
+from strata.platform.http.body import StrictRequest
 from strata.platform.http.edge import Edge
 from strata.platform.http.openapi_page import DescriptionPage
 from strata.platform.http.operational import operational_endpoints
+from strata.platform.http.problem_description import describe_problems
 from strata.platform.http.problems import ErrorPage, ProblemResponses
 from strata.platform.metrics import HttpMetrics
 from strata.platform.redis_link import RedisLink
@@ -110,10 +114,12 @@ def create_app(
         dependencies=_dependencies(runtime),
         middleware=[Authorisation],
         exception_handlers=problems.exception_handlers,
+        request_class=StrictRequest,
         request_max_body_size=http.max_body_bytes,
         openapi_config=_openapi(),
         logging_config=None,
     )
+    describe_problems(app.openapi_schema, API_PREFIX, PROBLEM_EXAMPLES)
     readiness = Readiness(
         required={"catalog": database_probe(runtime.catalog_engine)},
         # Without Redis everything works, slower.

@@ -11,6 +11,7 @@ from strata.inventory.movements.controllers import MovementController
 from strata.inventory.products.controllers import ProductController
 from strata.inventory.request_parameters import API_PREFIX
 from strata.inventory.stock.controllers import LedgerController, StockController
+from strata.platform.http.query import refuse_unknown_parameters
 
 ROUTES: list[ControllerRouterHandler] = [
     Router(
@@ -25,5 +26,6 @@ ROUTES: list[ControllerRouterHandler] = [
             LedgerController,
             ImportController,
         ],
+        before_request=refuse_unknown_parameters,
     )
 ]

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import (
     BigInteger,
@@ -74,6 +75,10 @@ _CRITERION = with_loader_criteria(
 )
 
 
+# Statements that stand in modules are scoped once: the copy keeps its cache key, which a new copy would work out anew.
+_SCOPED: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+
 def install(session_class: type[Session]) -> None:
     """Put both halves of the layer on a session class; its sessions carry `info["tenant_id"]`."""
     event.listen(session_class, "do_orm_execute", _scope_statement)
@@ -96,7 +101,11 @@ def _scope_statement(state: ORMExecuteState) -> None:
         # By primary key, which takes no criterion: the key is completed with the session's tenant instead.
         state.parameters = [{**each, "tenant_id": tenant_id} for each in parameters]
         return
-    state.statement = state.statement.options(_CRITERION)
+    statement = state.statement
+    scoped = _SCOPED.get(statement)
+    if scoped is None:
+        scoped = _SCOPED[statement] = statement.options(_CRITERION)
+    state.statement = scoped
     if isinstance(parameters, Sequence):
         state.parameters = [{**each, TENANT_PARAMETER: tenant_id} for each in parameters]
     else:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import Session
+from sqlalchemy.util import greenlet_spawn
 
 from strata.platform.errors import UnavailableError
 from strata.platform.settings import FenceSettings
@@ -141,12 +142,17 @@ class Tenants:
             session = kind(connection, expire_on_commit=False, info={"tenant_id": context.id})
             try:
                 with _hanging_up(driver):
-                    async with session.begin():
-                        with _hanging_up(driver):
-                            yield session
-                        block_done = True
-            finally:
-                await session.close()
+                    # Begun without a greenlet: the transaction is there already, nothing is sent.
+                    transaction = session.sync_session.begin()
+                    yield session
+                    block_done = True
+                    await greenlet_spawn(transaction.commit)
+            except BaseException:
+                await session.close()  # which rolls back
+                raise
+            else:
+                # Nothing is left that could wait: no greenlet is made for it.
+                session.sync_session.close()
         except DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) == _POISONED:
                 driver.terminate()
@@ -158,7 +164,11 @@ class Tenants:
             # The one kind of loss that SQLAlchemy does not wrap.
             raise (CommitUnknownError() if block_done else CellUnavailableError(context.placement.cell)) from error
         finally:
-            await asyncio.shield(_give_back(connection, driver))
+            if driver.is_idle():
+                # As it was taken. Going back to the pool does not wait, so that nothing can cancel it half way.
+                await connection.close()
+            else:
+                await asyncio.shield(_give_back(connection, driver))
 
     async def _enter(
         self, context: TenantContext, isolation: Isolation, *, read_only: bool
@@ -167,6 +177,7 @@ class Tenants:
 
         Nothing of the caller's has run yet.
         """
+        _admissible(context)
         for _ in range(_ENTRY_TRIES):
             name = context.placement.cell
             # The tenant may have been made read-only since the caller's context was cached.
@@ -201,7 +212,7 @@ class Tenants:
         # After a restart of the server a pool holds dead connections; each is met once and replaced.
         for _ in range(_CONNECTION_TRIES):
             connection = await self._connect(name)
-            driver: TenantConnection = (await connection.get_raw_connection()).driver_connection  # type: ignore[assignment]
+            driver = _driver_of(connection)
             try:
                 await driver.enter(message)
             except BaseException as error:
@@ -236,7 +247,7 @@ class Tenants:
 
 
 def _admissible(context: TenantContext) -> TenantContext:
-    """A tenant that was suspended or closed since the caller's context was cached does not get in through a retry."""
+    """Routing turns the suspended and closing away; nor do they get in by a job, or by a retry with a newer context."""
     match context.status:
         case TenantStatus.SUSPENDED:
             raise TenantSuspendedError(context.id, context.status_reason)
@@ -269,6 +280,11 @@ async def _give_back(connection: AsyncConnection, driver: TenantConnection) -> N
     if driver.is_closed():
         await connection.invalidate()
     await connection.close()
+
+
+def _driver_of(connection: AsyncConnection) -> TenantConnection:
+    """Without `get_raw_connection`, which makes a greenlet to read an attribute."""
+    return connection.sync_connection.connection.driver_connection  # type: ignore[union-attr, return-value]
 
 
 def _driver_error(error: DBAPIError) -> BaseException | None:

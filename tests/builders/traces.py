@@ -34,7 +34,11 @@ async def traces_of(platform: Platform, runtime: Runtime) -> Traces:
             }
     for cell in (FIRST_CELL, SECOND_CELL):
         async with admin_of(runtime, cell) as admin:
-            schemas |= {f"{cell}/{row[0]}" for row in await admin.fetch("SELECT nspname FROM pg_namespace")}
+            # PostgreSQL keeps a schema for each back end that ever made a temporary table; those are nobody's.
+            schemas |= {
+                f"{cell}/{row[0]}"
+                for row in await admin.fetch("SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_(toast_)?temp_'")
+            }
             fences |= {f"{cell}/{row[0]}" for row in await admin.fetch("SELECT tenant_id FROM strata.fence")}
             revisions |= {f"{cell}/{row[0]}" for row in await admin.fetch("SELECT schema_name FROM strata.revision")}
     async with as_admin(platform.first, f"{platform.prefix}_catalog") as admin:

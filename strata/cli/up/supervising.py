@@ -19,7 +19,7 @@ LOOK_EVERY_S = 0.5
 MOST_TRIES = 5
 # One that has run for so long since the last try is taken for well: its tries are forgotten.
 STEADY_S = 60.0
-_FIRST_PAUSE_S = 1.0
+_FIRST_PAUSE_S = 0.5
 
 
 class ServerKeepsDyingError(UnavailableError):
@@ -39,7 +39,7 @@ async def supervise(servers: Sequence[Server], on_giving_up: Callable[[], None])
         async with asyncio.TaskGroup() as group:
             for server in servers:
                 group.create_task(_keep(server))
-    except* ServerKeepsDyingError as errors:
+    except BaseExceptionGroup as errors:
         log.error("giving up", reason=str(errors.exceptions[0]))  # noqa: TRY400 - the traceback says nothing more
         on_giving_up()
         raise

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
@@ -11,9 +11,10 @@ from strata.inventory.movements.errors import LinesRefusedError
 from strata.inventory.movements.models import MovementKind
 from strata.inventory.text_rules import Batch, BinCode, Note, Reason, Reference, Sku
 
-MAX_QUANTITY = 2**53 - 1
-"""Whole numbers that every JSON reader holds exactly."""
+MAX_QUANTITY = 10**12
+"""Of one line; the import takes no more either."""
 MAX_LINES = 1000
+_CLOCKS_DIFFER = timedelta(days=1)
 _YEARS = range(1970, 9000)
 """Beyond them a time zone's hours can leave the calendar, and no stock moved then."""
 
@@ -94,6 +95,9 @@ def check_lines(movement: MovementIn) -> None:
     errors: list[dict[str, str]] = []
     if movement.occurred_at is not None and movement.occurred_at.year not in _YEARS:
         message = f"Give a time between the years {_YEARS.start} and {_YEARS.stop - 1}."
+        errors.append({"path": "/occurred_at", "code": "bad-occurred-at", "message": message})
+    elif movement.occurred_at is not None and movement.occurred_at > datetime.now(UTC) + _CLOCKS_DIFFER:
+        message = "That is more than a day in the future; give the time at which it happened."
         errors.append({"path": "/occurred_at", "code": "bad-occurred-at", "message": message})
     for index, line in enumerate(movement.lines):
         for field, message in _line_errors(kind, line):

@@ -58,10 +58,11 @@ class ProductController(Controller):
         q: SearchParameter = None,
         active: bool | None = None,
         barcode: TextParameter = None,
+        sku: TextParameter = None,
         fields: FieldsParameter = None,
     ) -> Page[ProductOut]:
         selected = PRODUCT_FIELDS.parse(fields)
-        wanted = ProductFilter(q=q, active=active, barcode=barcode)
+        wanted = ProductFilter(q=q, active=active, barcode=barcode, sku=sku)
         async with tenants.reading(context) as session:
             return await repository.list_products(session, Paging(limit, cursor), wanted, selected)
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from uuid import UUID
+
 from strata.platform.errors import ConflictError, NotFoundError
 
 
@@ -7,8 +9,13 @@ class ProductNotFoundError(NotFoundError):
     code = "product-not-found"
     title = "No such product"
 
-    def __init__(self, name: object) -> None:
-        super().__init__(f"There is no product «{str(name)[:80]}»; SKUs are exact, upper and lower case differ.")
+    def __init__(self, name: str | UUID) -> None:
+        hint = (
+            "list the products to find its id"
+            if isinstance(name, UUID)
+            else "SKUs are exact, upper and lower case differ"
+        )
+        super().__init__(f"There is no product «{str(name)[:80]}»; {hint}.")
 
 
 class SkuTakenError(ConflictError):

@@ -86,6 +86,8 @@ def _filtered(statement: AnySelect, wanted: ProductFilter) -> AnySelect:
         )
     if wanted.active is not None:
         statement = statement.where(Product.active.is_(wanted.active))
+    if wanted.sku is not None:
+        statement = statement.where(Product.sku == wanted.sku)
     if wanted.barcode is not None:
         statement = statement.where(Product.barcode == wanted.barcode)
     return statement

@@ -82,3 +82,4 @@ class ProductFilter(msgspec.Struct, frozen=True):
     """Part of the SKU or the name, upper and lower case alike."""
     active: bool | None = None
     barcode: str | None = None
+    sku: str | None = None

@@ -143,6 +143,8 @@ class EmbeddedPostgres:
         locked_before = self.directory.locked
         if not locked_before:
             self.directory.lock()
+        # One that died, and was not stopped, comes back where its clients look for it.
+        wanted = self._wanted_port or (self._port if locked_before else 0) or None
         try:
             account = account_for(self._data)
             binaries = programs()
@@ -152,7 +154,7 @@ class EmbeddedPostgres:
                 let_through(account, self.directory.path)
             self._stop_orphan()
             self._initialise(binaries, account)
-            self._launch(binaries, account)
+            self._launch(binaries, account, wanted)
         except BaseException:
             self._end(Shutdown.IMMEDIATE)
             if not locked_before:
@@ -289,9 +291,7 @@ class EmbeddedPostgres:
                 stream.write("\n# Strata's own settings, written anew at every start; ALTER SYSTEM overrides them.\n")
                 stream.write("include = 'strata.conf'\n")
 
-    def _launch(self, binaries: Path, account: Account | None) -> None:
-        # Started again, it comes back where its clients look for it.
-        wanted = self._wanted_port or self._port or None
+    def _launch(self, binaries: Path, account: Account | None, wanted: int | None) -> None:
         failed_port: int | None = None
         for attempt in range(1, START_ATTEMPTS + 1):
             self._port = self.directory.port(wanted, avoid=failed_port)

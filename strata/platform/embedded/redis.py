@@ -87,9 +87,11 @@ class EmbeddedRedis:
         locked_before = self.directory.locked
         if not locked_before:
             self.directory.lock()
+        # One that died, and was not stopped, comes back where its clients look for it.
+        wanted = self._wanted_port or (self._port if locked_before else 0) or None
         try:
             self._stop_orphan()
-            self._launch()
+            self._launch(wanted)
         except BaseException:
             self._end()
             if not locked_before:
@@ -132,9 +134,7 @@ class EmbeddedRedis:
             log.info("stopping the Redis that a killed Strata left behind", server=self.name, pid=pid)
             processes.stop(pid, STOPPING)
 
-    def _launch(self) -> None:
-        # Started again, it comes back where its clients look for it.
-        wanted = self._wanted_port or self._port or None
+    def _launch(self, wanted: int | None) -> None:
         failed_port: int | None = None
         for attempt in range(1, START_ATTEMPTS + 1):
             self._port = self.directory.port(wanted, avoid=failed_port)

@@ -167,8 +167,20 @@ def _located(item: dict[str, Any]) -> dict[str, str]:
     key = str(item.get("key", ""))
     # «data» is what handlers call the whole body, whose pointer is empty (RFC 6901).
     steps = [] if source == _BODY and key == "data" else [step for step in re.split(r"[.\[\]]+", key) if step]
-    located = {"path": "".join(f"/{step}" for step in steps), "message": str(item.get("message", "not acceptable"))}
+    located = {
+        "path": "".join(f"/{step}" for step in steps),
+        "message": _worded(str(item.get("message", "not acceptable"))),
+    }
     return located if source == _BODY else {**located, "in": source}
+
+
+def _worded(message: str) -> str:
+    """msgspec's words, but for those that only a programmer understands."""
+    if message == "'data'":
+        return "there is none; send a JSON document"
+    if "matching regex" in message:
+        return "has characters that are not accepted here, such as control characters or space at either end"
+    return message
 
 
 def _sentence(text: str) -> str:

@@ -50,6 +50,10 @@ class TenantConnection(asyncpg.Connection):
             raise
         self._entered = True
 
+    def is_idle(self) -> bool:
+        """Open, and in no transaction, entered or other."""
+        return not self._entered and not self.is_closed() and not self.is_in_transaction()
+
     async def leave(self) -> None:
         """End a transaction in which no statement was run, which SQLAlchemy therefore knows nothing of."""
         self._entered = False

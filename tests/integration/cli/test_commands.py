@@ -148,7 +148,15 @@ async def test_what_was_agreed_with_a_tenant(
     host = f"{context.slug}.example.com"
     assert (await strata.json("domain", "add", context.slug, host))["hostname"] == host
     assert [each["hostname"] for each in (await strata.json("domain", "list", context.slug))["domains"]] == [host]
+    again = await strata.json("domain", "add", context.slug, host.upper())
+    assert [again] == (await strata.json("domain", "list", context.slug))["domains"]
+    actions = [entry["action"] for entry in (await strata.json("tenant", "show", context.slug))["history"]]
+    assert actions.count("domain.add") == 1
+    other = await tenant_on(Tier.SHARED)
+    taken = await strata("domain", "add", other.slug, host, "--json")
+    assert (taken.code, taken.error["code"]) == (1, "conflict")
     assert (await strata("domain", "add", context.slug, "acme.localhost")).code == 1
+    assert "Host header" not in (await strata("domain", "add", context.slug, "not a name")).err
     await strata.json("domain", "remove", context.slug, host)
     assert (await strata.json("domain", "list", context.slug))["domains"] == []
 

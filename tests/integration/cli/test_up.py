@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import tempfile
@@ -135,6 +136,93 @@ async def other_commands_work(data_dir: Path) -> None:
         said = await ended(process)
     assert said.code == 0, said.out
     assert "server server-2" in said.out
+
+
+async def test_servers_that_die_are_started_again(data_dir: Path) -> None:
+    async with up("--port", "0", data_dir=data_dir) as living:
+        acme = (await living.until("ready"))["tenants"][0]
+        announced = (data_dir / "running.json").read_text()
+        stock = await stock_of(acme)
+        postgres, redis = data_dir / "postgres-1" / "data" / "postmaster.pid", data_dir / "redis" / "redis.pid"
+        for victims in ([postgres], [redis], [postgres, redis]):
+            before = [first_number_in(victim) for victim in victims]
+            for pid in before:
+                os.kill(pid, signal.SIGKILL)
+            async with asyncio.timeout(30):
+                while not all(  # noqa: ASYNC110 - the event is in another process
+                    victim.exists() and first_number_in(victim) != pid
+                    for victim, pid in zip(victims, before, strict=True)
+                ):
+                    await asyncio.sleep(0.05)
+                while await refused(acme):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            assert await stock_of(acme) == stock
+            assert zombies_of(living.process.pid) == []
+        await receive(acme, "KEPT-2", 7)
+        await a_dead_server_is_not_taken_for_a_dead_strata(data_dir, living.process, postgres)
+        assert (data_dir / "running.json").read_text() == announced
+        said = await ended(living.process, by=signal.SIGTERM)
+    assert said.code == 0
+    assert "server died; starting it again" in said.err
+    assert "server is back" in said.err
+    assert processes_in(data_dir) == []
+    assert not (data_dir / "running.json").exists()
+
+
+async def a_dead_server_is_not_taken_for_a_dead_strata(
+    data_dir: Path, process: asyncio.subprocess.Process, postmaster: Path
+) -> None:
+    """Strata itself is held, so that it cannot mend it; asked to stop in the middle of mending, it leaves nothing."""
+    process.send_signal(signal.SIGSTOP)
+    os.kill(first_number_in(postmaster), signal.SIGKILL)
+    async with started("tenant", "list", "--json", "--data-dir", data_dir, env={}, cwd=data_dir.parent) as command:
+        said = await ended(command)
+    assert (said.code, said.error["code"]) == (1, "postgres-silent")
+    assert f"process {process.pid}" in said.error["detail"]
+    process.send_signal(signal.SIGCONT)
+    # Long enough for it to see, and to be starting.
+    await asyncio.sleep(0.55)
+
+
+async def test_a_server_that_cannot_be_kept_alive_ends_it(data_dir: Path) -> None:
+    async with up("--port", "0", "--no-demo", data_dir=data_dir) as doomed:
+        await doomed.until("ready")
+        data = data_dir / "postgres-1" / "data"
+        (data / "PG_VERSION").write_text("9\n")
+        os.kill(first_number_in(data / "postmaster.pid"), signal.SIGKILL)
+        said = await ended(doomed.process)
+    assert (said.code, said.error["code"]) == (1, "server-keeps-dying")
+    assert "postgres-1" in said.error["detail"]
+    assert said.err.count("server died") == 5
+    # What is logged meanwhile (a sweep in vain) is on lines of its own form; it does not die of an exception.
+    assert all(line.startswith("{") for line in said.err.splitlines())
+    assert processes_in(data_dir) == []
+    assert not (data_dir / "running.json").exists()
+
+
+def first_number_in(file: Path) -> int:
+    """0 while it is being written."""
+    try:
+        return int(file.read_text().split()[0])
+    except (FileNotFoundError, IndexError):
+        return 0
+
+
+async def refused(tenant: dict[str, Any]) -> bool:
+    async with client_for(tenant) as client:
+        return (await client.get("/api/v1/stock")).status_code == 503
+
+
+def zombies_of(pid: int) -> list[str]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit():
+                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+                found += [entry.name] if (state, parent) == ("Z", str(pid)) else []
+        except OSError:
+            continue
+    return found
 
 
 async def a_second_one_is_refused(data_dir: Path) -> None:

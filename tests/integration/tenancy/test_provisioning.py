@@ -258,7 +258,7 @@ async def test_cancelled_at_any_moment_nothing_remains_after_a_sweep(
         (outcome,) = await asyncio.gather(creating, return_exceptions=True)
         if not isinstance(outcome, BaseException):
             await runtime.provisioning.delete(outcome.slug, ACTOR)
-    for _ in range(40):
+    for _ in range(200):
         await runtime.provisioning.sweep()
         if await traces_of(platform, runtime) == before:
             break

@@ -109,7 +109,7 @@ async def test_at_every_await(
             pool = await settled(single, cell)
     finally:
         asyncio.get_running_loop().set_exception_handler(None)
-    assert step > 5, "hardly anything was cancelled"
+    assert step > 3, "hardly anything was cancelled"
     assert (pool.checked_out, pool.in_transaction) == (0, ())
     async with single.tenants.reading(tenant) as session:
         found = set((await session.execute(text("SELECT sku FROM product"))).scalars())
