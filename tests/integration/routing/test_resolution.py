@@ -364,7 +364,7 @@ async def test_a_body_that_is_no_json_or_too_large_is_refused(small_app: StrataA
     async with client_of(small_app, acme.host, token=acme.token) as client:
         torn = await client.post("/orders", content=b'{"lines": [', headers={"Content-Type": "application/json"})
         large = await client.post("/orders", content=b"x" * (11 * 1024 * 1024))
-    assert (torn.status_code, torn.json()["code"]) == (400, "bad-request")
+    assert (torn.status_code, torn.json()["code"]) == (400, "malformed-body")
     assert large.status_code == 413
 
 
