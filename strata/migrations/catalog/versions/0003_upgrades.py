@@ -1,0 +1,10 @@
+"""What each tenant's schema was asked to become, and how that went."""
+
+from __future__ import annotations
+
+revision = "0003"
+down_revision: str | None = "0002"
+
+
+def upgrade() -> None:
+    """Filled in by its owner."""

@@ -1,0 +1,10 @@
+"""Which jobs have done their work: a job that runs twice does it once."""
+
+from __future__ import annotations
+
+revision = "0002"
+down_revision: str | None = "0001"
+
+
+def upgrade() -> None:
+    """Filled in by its owner."""

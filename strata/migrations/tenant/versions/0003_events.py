@@ -1,0 +1,10 @@
+"""The inventory tells what happened."""
+
+from __future__ import annotations
+
+revision = "0003"
+down_revision: str | None = "0002"
+
+
+def upgrade() -> None:
+    """Filled in by its owner."""
