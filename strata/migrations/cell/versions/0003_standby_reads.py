@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from alembic import op
+
 revision = "0003"
 down_revision: str | None = "0002"
 
 
 def upgrade() -> None:
-    """Filled in by its owner."""
+    op.execute("SELECT 1")
