@@ -51,12 +51,27 @@ class HttpSettings(_Group):
 
 
 class PoolSettings(_Group):
+    """Connections of one process to the cells."""
+
     shared_size: int = Field(default=10, ge=1)
+    """Of each shared cell; kept open also while idle."""
     shared_overflow: int = Field(default=10, ge=0)
+    """On top of that at most, closed when idle."""
     dedicated_size: int = Field(default=2, ge=1)
     dedicated_overflow: int = Field(default=3, ge=0)
+    dedicated_budget: int = Field(default=100, ge=1)
+    """Open connections to dedicated cells, over all of them."""
     acquire_timeout_s: float = Field(default=5.0, gt=0)
+    """How long a request waits for a connection, and a connection for the server, before a 503."""
+    waiting_limit: int = Field(default=500, ge=1)
+    """Requests that may wait for one cell's connections; the next gets its 503 at once."""
+    activity_window_s: float = Field(default=10.0, gt=0)
+    """Tenants seen within it share a cell's connections by quota."""
+    idle_close_s: float = Field(default=60.0, gt=0)
     recycle_after_s: int = Field(default=1800, gt=0)
+    recycle_after_transactions: int = Field(default=50_000, ge=1)
+    recycle_after_schemas: int = Field(default=100, ge=1)
+    """Different schemas that a back end may have served; its caches of them never shrink."""
     statement_timeout_ms: int = Field(default=30_000, ge=0)
     pooler: Pooler = Pooler.NONE
 
@@ -75,6 +90,62 @@ class CacheSettings(_Group):
 class FenceSettings(_Group):
     wait_s: float = Field(default=5.0, gt=0)
     """How long a request waits for a cut-over to end before it gets a 503."""
+
+
+class JobSettings(_Group):
+    """One worker process and the queue it serves."""
+
+    concurrency: int = Field(default=10, ge=1)
+    """Jobs a worker runs at once."""
+    pool_size: int = Field(default=4, ge=1)
+    """Connections to the catalog for taking jobs and giving them back, beside one that listens."""
+    poll_s: float = Field(default=1.0, gt=0)
+    """How often an idle worker looks, should no notification come: jobs for later, places that other workers freed."""
+    heartbeat_s: float = Field(default=5.0, gt=0)
+    stalled_after_s: float = Field(default=30.0, gt=0)
+    """A worker not heard of for so long is dead; others take up its jobs."""
+    stop_timeout_s: float = Field(default=15.0, gt=0)
+    """How long running jobs may take to end when the worker is stopped; then they are queued again."""
+    tick_s: float = Field(default=5.0, gt=0)
+    """How often schedules are looked at."""
+    keep_done_h: int = Field(default=24, ge=1)
+    keep_dead_days: int = Field(default=30, ge=1, le=60)
+
+
+class UpgradeSettings(_Group):
+    """How revisions reach thousands of schemas (provisioning/upgrades.py)."""
+
+    jobs: int = Field(default=4, ge=1)
+    """Connections to cells, over all of them."""
+    batch: int = Field(default=25, ge=1)
+    """Schemas in one round trip, each in a transaction of its own."""
+    tries: int = Field(default=5, ge=1)
+    """Of a schema whose tables are in use, in one run."""
+    first_lock_timeout_ms: int = Field(default=250, ge=1)
+    """Requests queue behind DDL that waits for a lock: short at first, double with each try."""
+    lock_timeout_ms: int = Field(default=4000, ge=1)
+    statement_timeout_ms: int = Field(default=60_000, ge=1)
+    pause_s: float = Field(default=0.5, gt=0)
+    """Before the second try; double with each."""
+
+
+class EventSettings(_Group):
+    look_s: float = Field(default=2.0, gt=0)
+    """How often the relay looks into a shared cell's outbox that nobody has rung for."""
+    look_dedicated_s: float = Field(default=60.0, gt=0)
+    look_without_redis_s: float = Field(default=0.1, gt=0)
+    """How often into a shared cell's while no ring can arrive; into a dedicated one's: `look_s`."""
+    close_after_s: float = Field(default=30.0, gt=0)
+    """A cell that will not be looked at for so long costs no connection meanwhile."""
+    lease_look_s: float = Field(default=0.5, gt=0)
+    """How often a relay tries for the cells that another one has: how long events rest when one dies."""
+    tenants_at_once: int = Field(default=4, ge=1)
+    """Of one cell, told at the same time."""
+    batch: int = Field(default=500, ge=1)
+    tries: int = Field(default=5, ge=1)
+    """Of an event that its consumer fails over, before it becomes a dead letter."""
+    longest_pause_s: float = Field(default=5.0, gt=0)
+    handling_timeout_s: float = Field(default=30.0, gt=0)
 
 
 class TokenSettings(_Group):
@@ -115,6 +186,9 @@ class Settings(BaseSettings):
     pool: PoolSettings = PoolSettings()
     cache: CacheSettings = CacheSettings()
     fence: FenceSettings = FenceSettings()
+    events: EventSettings = EventSettings()
+    upgrades: UpgradeSettings = UpgradeSettings()
+    jobs: JobSettings = JobSettings()
     tokens: TokenSettings = TokenSettings()
     keys: KeySettings = KeySettings()
 

@@ -7,25 +7,26 @@ async with tenants.transaction(context) as session:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import NoReturn, Protocol, TypeVar
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import ClassVar, Generic, NoReturn, Protocol, TypeVar
 from uuid import UUID
 
 import asyncpg
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.util import greenlet_spawn
 
-from strata.platform.errors import UnavailableError
 from strata.platform.settings import FenceSettings
 from strata.tenancy import scoping
-from strata.tenancy.cell.connection import TenantConnection, TransactionEndedError
+from strata.tenancy.cell.connection import TransactionEndedError
 from strata.tenancy.cell.door import Isolation, Refusal, entry_message
-from strata.tenancy.cell.engines import CellEngines
+from strata.tenancy.cell.engines import CellEngines, OpenCell
 from strata.tenancy.cell.fence_wait import FenceWait
+from strata.tenancy.cell.pool import CellPool
+from strata.tenancy.cell.pooled import Pooled
 from strata.tenancy.context import TenantContext
 from strata.tenancy.errors import (
     CapabilityRefusedError,
@@ -42,7 +43,7 @@ from strata.tenancy.errors import (
 from strata.tenancy.model import TenantStatus
 
 _ENTRY_TRIES = 8
-_CONNECTION_TRIES = 64
+_CONNECTION_TRIES = 8
 _NOT_YOURS = (
     "tenants.transaction() commits when its block ends and rolls back when it raises; begin_nested() makes a savepoint."
 )
@@ -107,76 +108,184 @@ S = TypeVar("S", bound=TenantReadSession)
 class Tenants:
     """Opens sessions into tenants; one per process."""
 
-    def __init__(self, engines: CellEngines, contexts: ContextSource, settings: FenceSettings) -> None:
-        self._engines = engines
-        self._contexts = contexts
-        self._fence = FenceWait(contexts, self._is_open, settings)
+    def __init__(
+        self,
+        engines: CellEngines,
+        contexts: ContextSource,
+        settings: FenceSettings,
+        written: Callable[[str], None] = lambda _cell: None,
+    ) -> None:
+        """`written` is told the cell's name after every transaction that may have written; it neither waits nor fails."""
+        self._entrance = _Entrance(engines, contexts, settings)
+        self._written = written
 
-    @asynccontextmanager
-    async def transaction(
+    def transaction(
         self, context: TenantContext, *, isolation: Isolation = Isolation.READ_COMMITTED
-    ) -> AsyncIterator[TenantSession]:
+    ) -> AbstractAsyncContextManager[TenantSession, None]:
         """A session that commits when the block ends and rolls back when it raises.
 
         For a read-only tenant the transaction is READ ONLY in the database too. Errors: those of
         `strata.tenancy.errors`; above READ COMMITTED also ConcurrentUpdateError, after which the caller may run the
         block again.
         """
-        async with self._session(TenantSession, context, isolation, read_only=False) as session:
-            yield session
+        return _Transaction(self._entrance, TenantSession, context, isolation, self._written)
 
-    @asynccontextmanager
-    async def reading(
+    def reading(
         self, context: TenantContext, *, isolation: Isolation = Isolation.READ_COMMITTED
-    ) -> AsyncIterator[TenantReadSession]:
-        async with self._session(TenantReadSession, context, isolation, read_only=True) as session:
-            yield session
+    ) -> AbstractAsyncContextManager[TenantReadSession, None]:
+        return _Reading(self._entrance, TenantReadSession, context, isolation)
 
-    @asynccontextmanager
-    async def _session(
-        self, kind: type[S], context: TenantContext, isolation: Isolation, *, read_only: bool
-    ) -> AsyncIterator[S]:
-        connection, driver, context = await self._enter(context, isolation, read_only=read_only)
-        block_done = False
+
+class _Block(Generic[S]):
+    """One tenant transaction: enter, lend the session, end it, give the connection back."""
+
+    read_only: ClassVar[bool] = False
+    _context: TenantContext
+    _pool: CellPool
+    _pooled: Pooled
+    _connection: AsyncConnection
+    _session: S
+
+    def __init__(self, entrance: _Entrance, kind: type[S], context: TenantContext, isolation: Isolation) -> None:
+        self._entrance = entrance
+        self._kind = kind
+        self._given = context
+        self._isolation = isolation
+
+    async def __aenter__(self) -> S:
+        self._pool, self._pooled, self._context = await self._entrance.enter(
+            self._given, self._isolation, read_only=self.read_only
+        )
+        self._connection = self._pooled.lend()
+        self._session = self._kind(self._connection, expire_on_commit=False, info={"tenant_id": self._context.id})
+        return self._session
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
         try:
-            session = kind(connection, expire_on_commit=False, info={"tenant_id": context.id})
-            try:
-                with _hanging_up(driver):
-                    # Begun without a greenlet: the transaction is there already, nothing is sent.
-                    transaction = session.sync_session.begin()
-                    yield session
-                    block_done = True
-                    await greenlet_spawn(transaction.commit)
-            except BaseException:
-                await session.close()  # which rolls back
-                raise
+            if error is None:
+                await self._end()
             else:
-                # Nothing is left that could wait: no greenlet is made for it.
-                session.sync_session.close()
-        except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) == _POISONED:
-                driver.terminate()
-            named = _named(error, context, committing=block_done)
-            if named is None:
-                raise
-            raise named from error
-        except asyncpg.InternalClientError as error:
-            # The one kind of loss that SQLAlchemy does not wrap.
-            raise (CommitUnknownError() if block_done else CellUnavailableError(context.placement.cell)) from error
+                await self._undo(error)
+                self._raise_named(error, committing=False)
         finally:
-            if driver.is_idle():
-                # As it was taken. Going back to the pool does not wait, so that nothing can cancel it half way.
-                await connection.close()
-            else:
-                await asyncio.shield(_give_back(connection, driver))
+            # By now this sends nothing. The session, and the connection it gives out, are of no use from here on.
+            self._connection.sync_connection.close()  # type: ignore[union-attr]
+            await self._give_back()
 
-    async def _enter(
+    async def _end(self) -> None:
+        try:
+            await self._commit()
+        except BaseException as error:
+            await self._undo(error)
+            self._raise_named(error, committing=True)
+            raise
+
+    async def _commit(self) -> None:
+        session = self._session.sync_session
+        if session.in_nested_transaction():
+            # Left open by the block: SQLAlchemy releases it, which takes a greenlet to wait in.
+            await self._commit_through_orm()
+        else:
+            if session.new or session.dirty or session.deleted:
+                await self._session.flush()
+            await self._commit_sent()
+        # The transaction is over: SQLAlchemy has nothing to send, so no greenlet is made for it to wait in.
+        session.close()
+
+    async def _commit_sent(self) -> None:
+        """COMMIT past SQLAlchemy, which would make a greenlet to wait in."""
+        entered = self._pooled.entered
+        if entered is not None:
+            try:
+                await entered.commit()
+            except (asyncpg.PostgresError, *_LOST):
+                # It says the same again, to SQLAlchemy, whose callers know its exceptions.
+                await self._commit_through_orm()
+                raise
+            self._pooled.forget_entered()
+
+    async def _commit_through_orm(self) -> None:
+        transaction = self._session.sync_session.get_transaction()
+        if transaction is not None:
+            await greenlet_spawn(transaction.commit)
+
+    async def _undo(self, error: BaseException) -> None:
+        if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+            # The protocol may stand in mid-message, and what the next tenant must never meet is a connection in an
+            # unknown state. PostgreSQL rolls back what it was doing.
+            self._pooled.driver.terminate()
+        elif isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == _POISONED:
+            self._pooled.driver.terminate()
+        await self._session.close()  # which rolls back
+
+    def _raise_named(self, error: BaseException, *, committing: bool) -> None:
+        named = _named(error, self._context, committing=committing)
+        if named is not None:
+            raise named from error
+
+    async def _give_back(self) -> None:
+        pooled = self._pooled
+        if pooled.driver.is_idle():
+            # As it was taken. Giving it back does not wait, so that nothing can cancel it half way.
+            self._pool.release(pooled, self._context.id)
+        else:
+            await self._entrance.leave(self._pool, pooled, self._context)
+
+
+class _Transaction(_Block[TenantSession]):
+    def __init__(
+        self,
+        entrance: _Entrance,
+        kind: type[TenantSession],
+        context: TenantContext,
+        isolation: Isolation,
+        written: Callable[[str], None],
+    ) -> None:
+        super().__init__(entrance, kind, context, isolation)
+        self._written = written
+
+    async def _end(self) -> None:
+        await super()._end()
+        self._written(self._context.placement.cell)
+
+
+class _Reading(_Block[TenantReadSession]):
+    """The answer does not wait for the COMMIT of a transaction that has written nothing: it is sent behind it."""
+
+    read_only = True
+    _committing = False
+
+    async def _commit_sent(self) -> None:
+        entered = self._pooled.entered
+        if entered is None or self._isolation is Isolation.SERIALIZABLE:
+            # Of a SERIALIZABLE one, COMMIT may yet say that what was read never stood so.
+            await super()._commit_sent()
+            return
+        entered.check()
+        self._pooled.forget_entered()
+        self._committing = True
+
+    async def _give_back(self) -> None:
+        if self._committing:
+            self._entrance.commit_behind(self._pool, self._pooled, self._context)
+        else:
+            await super()._give_back()
+
+
+class _Entrance:
+    """The way into a tenant's home, wherever it is by then, and out again."""
+
+    def __init__(self, engines: CellEngines, contexts: ContextSource, settings: FenceSettings) -> None:
+        self._engines = engines
+        self._contexts = contexts
+        self._fence = FenceWait(contexts, self._is_open, settings)
+
+    async def enter(
         self, context: TenantContext, isolation: Isolation, *, read_only: bool
-    ) -> tuple[AsyncConnection, TenantConnection, TenantContext]:
-        """Come to stand in the tenant's home, wherever it is by then; with the context that led there.
-
-        Nothing of the caller's has run yet.
-        """
+    ) -> tuple[CellPool, Pooled, TenantContext]:
+        """Come to stand in the tenant's home; with the context that led there. Nothing of the caller's has run yet."""
         _admissible(context)
         for _ in range(_ENTRY_TRIES):
             name = context.placement.cell
@@ -203,47 +312,59 @@ class Tenants:
                         raise
         raise PlacementUnsettledError(context.id)
 
+    async def leave(self, pool: CellPool, pooled: Pooled, context: TenantContext) -> None:
+        """End what is still open and give the connection back, also when the caller is cancelled meanwhile."""
+        await asyncio.shield(pool.in_background(_leave(pool, pooled, context)))
+
+    def commit_behind(self, pool: CellPool, pooled: Pooled, context: TenantContext) -> None:
+        """Commit, with nobody waiting for it."""
+        _ = pool.in_background(_leave(pool, pooled, context, commit=True))
+
     async def _try_enter(
         self, context: TenantContext, isolation: Isolation, *, read_only: bool
-    ) -> tuple[AsyncConnection, TenantConnection]:
+    ) -> tuple[CellPool, Pooled]:
         name = context.placement.cell
-        home = await self._engines.open(name)
-        message = entry_message(home.cell.secret, context.id, context.placement, isolation, read_only=read_only)
-        # After a restart of the server a pool holds dead connections; each is met once and replaced.
         for _ in range(_CONNECTION_TRIES):
-            connection = await self._connect(name)
-            driver = _driver_of(connection)
+            home, pooled = await self._acquire(context)
+            message = entry_message(home.cell.secret, context.id, context.placement, isolation, read_only=read_only)
             try:
-                await driver.enter(message)
+                await pooled.driver.enter(message)
             except BaseException as error:
-                await asyncio.shield(_give_back(connection, driver))
+                await self.leave(home.pool, pooled, context)
                 if not isinstance(error, _LOST):
                     raise
+                home.pool.mistrust_idle()
             else:
-                return connection, driver
+                return home.pool, pooled
         raise CellUnavailableError(name)
 
-    async def _connect(self, cell: str, *, again: bool = True) -> AsyncConnection:
-        home = await self._engines.open(cell)
+    async def _acquire(self, context: TenantContext, *, again: bool = True) -> tuple[OpenCell, Pooled]:
+        name = context.placement.cell
+        home = self._engines.opened(name) or await self._engines.open(name)
         try:
-            return await home.engine.connect()
-        except PoolTimeoutError as error:
-            detail = "All connections to this account's database are busy; try again in a moment."
-            raise UnavailableError(detail) from error
-        except (DBAPIError, TimeoutError, OSError) as error:
-            if again and getattr(getattr(error, "orig", None), "sqlstate", None) in _RENEWED:
-                await self._engines.forget(cell)
-                return await self._connect(cell, again=False)
-            raise CellUnavailableError(cell) from error
+            return home, await home.pool.acquire(context.id, context.placement.schema_name)
+        except DBAPIError as error:
+            if again and getattr(error.orig, "sqlstate", None) in _RENEWED:
+                await self._engines.forget(name)
+                return await self._acquire(context, again=False)
+            raise CellUnavailableError(name) from error
 
     async def _is_open(self, context: TenantContext) -> bool:
         """Whether the tenant's fence lets a transaction in right now."""
         try:
-            connection, driver = await self._try_enter(context, Isolation.READ_COMMITTED, read_only=True)
+            pool, pooled = await self._try_enter(context, Isolation.READ_COMMITTED, read_only=True)
         except asyncpg.PostgresError as error:
             return error.sqlstate != Refusal.FENCED
-        await asyncio.shield(_give_back(connection, driver))
+        await self.leave(pool, pooled, context)
         return True
+
+
+async def _leave(pool: CellPool, pooled: Pooled, context: TenantContext, *, commit: bool = False) -> None:
+    try:
+        await pooled.driver.leave(commit=commit)
+    except _LOST:
+        pooled.driver.terminate()
+    pool.release(pooled, context.id)
 
 
 def _admissible(context: TenantContext) -> TenantContext:
@@ -257,43 +378,18 @@ def _admissible(context: TenantContext) -> TenantContext:
             return context
 
 
-@contextmanager
-def _hanging_up(driver: TenantConnection) -> Iterator[None]:
-    """End the connection at once when the task is cancelled.
-
-    The protocol may then stand in mid-message, and what the next tenant must never meet is a connection in an unknown
-    state. PostgreSQL rolls back what it was doing.
-    """
-    try:
-        yield
-    except (asyncio.CancelledError, GeneratorExit):
-        driver.terminate()
-        raise
-
-
-async def _give_back(connection: AsyncConnection, driver: TenantConnection) -> None:
-    """Return the connection to its pool, or throw it away when it is not as it was taken."""
-    try:
-        await driver.leave()
-    except _LOST:
-        driver.terminate()
-    if driver.is_closed():
-        await connection.invalidate()
-    await connection.close()
-
-
-def _driver_of(connection: AsyncConnection) -> TenantConnection:
-    """Without `get_raw_connection`, which makes a greenlet to read an attribute."""
-    return connection.sync_connection.connection.driver_connection  # type: ignore[union-attr, return-value]
-
-
 def _driver_error(error: DBAPIError) -> BaseException | None:
     """asyncpg's exception, beneath SQLAlchemy's adapter's, beneath SQLAlchemy's."""
     return error.orig.__cause__ if error.orig is not None else None
 
 
-def _named(error: DBAPIError, context: TenantContext, *, committing: bool) -> Exception | None:
+def _named(error: BaseException, context: TenantContext, *, committing: bool) -> Exception | None:
     """Our name for what the database said, where we have one."""
+    if isinstance(error, asyncpg.InternalClientError):
+        # The one kind of loss that SQLAlchemy does not wrap.
+        return CommitUnknownError() if committing else CellUnavailableError(context.placement.cell)
+    if not isinstance(error, DBAPIError):
+        return None
     if error.connection_invalidated or isinstance(_driver_error(error), _LOST + _STARTING_UP):
         return CommitUnknownError() if committing else CellUnavailableError(context.placement.cell)
     match getattr(error.orig, "sqlstate", None):

@@ -6,7 +6,6 @@ import asyncio
 import gc
 
 import msgspec
-from sqlalchemy.pool import QueuePool
 
 from strata.runtime import Runtime
 from tests.builders.platform import admin_of
@@ -19,16 +18,14 @@ class Pool(msgspec.Struct, frozen=True):
 
 
 async def pool_of(runtime: Runtime, cell: str) -> Pool:
-    engine = (await runtime.engines.open(cell)).engine
-    pool = engine.pool
-    assert isinstance(pool, QueuePool)
+    pool = (await runtime.engines.open(cell)).pool
     async with admin_of(runtime, cell) as admin:
         rows = await admin.fetch(
             "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND usename = $1"
             " AND state <> 'idle'",
             f"{runtime.settings.role_prefix}_app",
         )
-    return Pool(pool.checkedout(), tuple(row["query"] for row in rows))
+    return Pool(pool.in_use, tuple(row["query"] for row in rows))
 
 
 async def settled(runtime: Runtime, cell: str) -> Pool:

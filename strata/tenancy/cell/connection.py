@@ -54,11 +54,11 @@ class TenantConnection(asyncpg.Connection):
         """Open, and in no transaction, entered or other."""
         return not self._entered and not self.is_closed() and not self.is_in_transaction()
 
-    async def leave(self) -> None:
-        """End a transaction in which no statement was run, which SQLAlchemy therefore knows nothing of."""
+    async def leave(self, *, commit: bool = False) -> None:
+        """End a transaction that SQLAlchemy knows nothing of, or no longer."""
         self._entered = False
         if not self.is_closed() and self.is_in_transaction():
-            await self.execute("ROLLBACK")
+            await self.execute("COMMIT" if commit else "ROLLBACK")
 
     def transaction(self, *, isolation: Any = None, readonly: Any = False, deferrable: Any = False) -> Any:  # noqa: ANN401
         if not self._sealed_off:
@@ -67,24 +67,39 @@ class TenantConnection(asyncpg.Connection):
             message = "A statement was sent outside of tenants.transaction(); no tenant, no session."
             raise NoTenantEnteredError(message)
         self._entered = False
-        return _EnteredTransaction(self)
+        return EnteredTransaction(self)
 
 
-class _EnteredTransaction:
+class EnteredTransaction:
     """The transaction that `enter` began, handed to SQLAlchemy to end."""
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_connection", "_failure")
 
     def __init__(self, connection: TenantConnection) -> None:
         self._connection = connection
+        self._failure: Exception | None = None
 
     async def start(self) -> None:
         """Began with `enter`."""
 
-    async def commit(self) -> None:
+    def check(self) -> None:
+        """Whether it still stands."""
         if not self._connection.is_in_transaction():
             message = "A statement within the block ended its transaction; what came before it may be written, the rest is not."
             raise TransactionEndedError(message)
+
+    async def commit(self) -> None:
+        """Asked again after a failure, it fails the same."""
+        if self._failure is not None:
+            raise self._failure
+        try:
+            await self._commit()
+        except Exception as error:
+            self._failure = error
+            raise
+
+    async def _commit(self) -> None:
+        self.check()
         # PostgreSQL answers a COMMIT after a failed statement with ROLLBACK and no error: whoever swallowed the failure
         # would believe that the rest was written.
         if await self._connection.execute("COMMIT") != "COMMIT":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from enum import StrEnum
 from uuid import UUID
@@ -50,9 +49,13 @@ class CellSecret:
         block = self._key.ljust(_BLOCK_BYTES, b"\0")
         return bytes(b ^ 0x36 for b in block).hex(), bytes(b ^ 0x5C for b in block).hex()
 
-    def capability(self, tenant_id: UUID, epoch: int) -> str:
-        """HMAC-SHA256 over tenant and epoch, in hexadecimal; derived at each use, never stored."""
-        return hmac.new(self._key, f"enter|{tenant_id}|{epoch}".encode(), hashlib.sha256).hexdigest()
+    def capability(self, tenant_id: UUID | str, epoch: int) -> str:
+        """HMAC-SHA256 over the tenant's id and epoch, in hexadecimal; derived at each use, never stored."""
+        return hmac.digest(self._key, f"enter|{tenant_id}|{epoch}".encode(), "sha256").hex()
+
+    def derived(self, purpose: str) -> bytes:
+        """A key of 32 bytes for something else than entering; nothing of this one can be learnt from it."""
+        return hmac.digest(self._key, f"derive|{purpose}".encode(), "sha256")
 
 
 def entry_message(
@@ -66,11 +69,12 @@ def entry_message(
     stands last, or it would be searched first. E'' reads the same whatever standard_conforming_strings was left at.
     """
     mode = "READ ONLY" if read_only else "READ WRITE"
-    capability = secret.capability(tenant_id, placement.epoch)
+    tenant = str(tenant_id)
+    capability = secret.capability(tenant, placement.epoch)
     role = placement.schema_name if placement.tier is Tier.SCHEMA else "none"
     search_path = quoted(placement.schema_name) + ", pg_temp"
     return (
         f"BEGIN ISOLATION LEVEL {isolation.value} {mode}, NOT DEFERRABLE;RESET ALL;CLOSE ALL;UNLISTEN *;"
-        f"SELECT strata.enter('{tenant_id}',{placement.epoch:d},E'\\\\x{capability}'),"
+        f"SELECT strata.enter('{tenant}',{placement.epoch:d},E'\\\\x{capability}'),"
         f"set_config('search_path','{search_path}',true),set_config('role','{role}',true)"
     )

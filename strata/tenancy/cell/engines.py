@@ -1,18 +1,21 @@
-"""One pool of connections per cell, made on first use."""
+"""The pool of each cell, made on first use."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from typing import Any, Protocol
 
 import msgspec
-from sqlalchemy import URL, event
+from sqlalchemy import URL, NullPool, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from strata.platform.settings import Pooler, PoolSettings
+from strata.tenancy.cell.budget import Budget
 from strata.tenancy.cell.connection import TenantConnection
 from strata.tenancy.cell.door import CellSecret
+from strata.tenancy.cell.pool import CellPool
 from strata.tenancy.model import CellKind
 
 
@@ -32,14 +35,22 @@ class CellSource(Protocol):
 class OpenCell(msgspec.Struct, frozen=True):
     cell: Cell
     engine: AsyncEngine
+    pool: CellPool
 
 
 class CellEngines:
+    """The pools of a process: made on use, closed when idle, those of dedicated cells under one budget."""
+
     def __init__(self, cells: CellSource, settings: PoolSettings) -> None:
         self._cells = cells
         self._settings = settings
         self._open: dict[str, OpenCell] = {}
         self._opening = asyncio.Lock()
+        self._budget = Budget(settings.dedicated_budget)
+        self._tidying: asyncio.Task[None] | None = None
+
+    def opened(self, name: str) -> OpenCell | None:
+        return self._open.get(name)
 
     async def open(self, name: str) -> OpenCell:
         found = self._open.get(name)
@@ -48,35 +59,58 @@ class CellEngines:
         async with self._opening:
             if name not in self._open:
                 cell = await self._cells.cell(name)
-                self._open[name] = OpenCell(cell, self._engine(cell))
+                self._open[name] = self._made(cell)
+            if self._tidying is None:
+                self._tidying = asyncio.create_task(self._tidy(), name="idle-connections")
             return self._open[name]
 
     async def forget(self, name: str) -> None:
         """Close a cell's pool; the next use reads the catalog again."""
         found = self._open.pop(name, None)
         if found is not None:
-            await found.engine.dispose()
+            await found.pool.close()
 
     async def close(self) -> None:
+        if self._tidying is not None:
+            self._tidying.cancel()
+            await asyncio.wait([self._tidying])
+            self._tidying = None
         for name in list(self._open):
             await self.forget(name)
 
-    def _engine(self, cell: Cell) -> AsyncEngine:
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.idle_close_s / 4)
+            now = time.monotonic()
+            for name, home in list(self._open.items()):
+                home.pool.close_idle(now)
+                unused = now - home.pool.used_at > self._settings.idle_close_s
+                if home.cell.kind is CellKind.DEDICATED and unused and not home.pool.in_use:
+                    await self.forget(name)
+
+    def _made(self, cell: Cell) -> OpenCell:
         shared = cell.kind is CellKind.SHARED
+        engine = self._engine(cell)
+        pool = CellPool(
+            cell.name,
+            engine,
+            self._settings,
+            size=self._settings.shared_size if shared else self._settings.dedicated_size,
+            overflow=self._settings.shared_overflow if shared else self._settings.dedicated_overflow,
+            budget=None if shared else self._budget,
+        )
+        return OpenCell(cell, engine, pool)
+
+    def _engine(self, cell: Cell) -> AsyncEngine:
         engine = create_async_engine(
             cell.url.set(drivername="postgresql+asyncpg"),
             connect_args=self._connect_args(),
-            pool_size=self._settings.shared_size if shared else self._settings.dedicated_size,
-            max_overflow=self._settings.shared_overflow if shared else self._settings.dedicated_overflow,
-            pool_timeout=self._settings.acquire_timeout_s,
-            pool_recycle=self._settings.recycle_after_s,
-            # A stack: idle connections grow old and are recycled, busy ones keep their plans warm.
-            pool_use_lifo=True,
+            # The connections are kept by CellPool.
+            poolclass=NullPool,
             # Parameters of a tenant's statements are the tenant's; they stay out of error texts and logs.
             hide_parameters=True,
         )
         event.listen(engine.sync_engine, "connect", _seal_off)
-        event.listen(engine.sync_engine, "checkin", _refuse_open_transaction)
         return engine
 
     def _connect_args(self) -> dict[str, Any]:
@@ -104,9 +138,3 @@ def _unguessable_name() -> str:
 
 def _seal_off(dbapi_connection: Any, _record: object) -> None:  # noqa: ANN401 - SQLAlchemy's adapter has no public type
     dbapi_connection.driver_connection.seal_off()
-
-
-def _refuse_open_transaction(dbapi_connection: Any, record: Any) -> None:  # noqa: ANN401
-    """The last guard: a connection with a transaction still open never reaches the next tenant."""
-    if dbapi_connection is not None and dbapi_connection.driver_connection.is_in_transaction():
-        record.invalidate()

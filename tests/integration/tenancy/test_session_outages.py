@@ -101,12 +101,11 @@ async def test_the_last_guard_throws_away_what_stands_in_a_transaction(runtime: 
     one = PoolSettings(shared_size=1, shared_overflow=0)
     tenant = await tenant_on(Tier.SHARED)
     async with second_process(runtime, pool=one) as other:
-        engine = (await other.engines.open(tenant.placement.cell)).engine
-        async with engine.connect() as connection:
-            driver = (await connection.get_raw_connection()).driver_connection
-            assert driver is not None
-            pid = await driver.fetchval("SELECT pg_backend_pid()")
-            await driver.execute("BEGIN")
+        pool = (await other.engines.open(tenant.placement.cell)).pool
+        pooled = await pool.acquire(tenant.id, tenant.placement.schema_name)
+        pid = await pooled.driver.fetchval("SELECT pg_backend_pid()")
+        await pooled.driver.execute("BEGIN")
+        pool.release(pooled, tenant.id)
         async with other.tenants.transaction(tenant) as session:
             assert await (await driver_of(session)).fetchval("SELECT pg_backend_pid()") != pid
 

@@ -1,0 +1,121 @@
+"""A connection of a cell's pool: lent to one transaction after the other, to SQLAlchemy each time as if new."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.pool import PoolProxiedConnection
+
+from strata.tenancy.cell.connection import EnteredTransaction, TenantConnection
+
+
+class Pooled:
+    """The connection, and what its use so far has made of the back end behind it."""
+
+    __slots__ = (
+        "_engine",
+        "_fairy",
+        "_kept",
+        "_lease",
+        "adapter",
+        "driver",
+        "idle_since",
+        "opened_at",
+        "schema_name",
+        "schemas",
+        "transactions",
+    )
+
+    def __init__(self, engine: AsyncEngine, connection: AsyncConnection, now: float) -> None:
+        self._engine = engine
+        # SQLAlchemy made it and takes it down; nobody else ever sees it.
+        self._kept = connection
+        # Without `get_raw_connection`, which makes a greenlet to read an attribute.
+        fairy = connection.sync_connection.connection  # type: ignore[union-attr]
+        self._fairy: PoolProxiedConnection = fairy
+        self.adapter: Any = fairy.dbapi_connection
+        self.driver: TenantConnection = fairy.driver_connection  # type: ignore[assignment]
+        self._lease = _Lease(fairy)
+        self.opened_at = self.idle_since = now
+        self.transactions = 0
+        self.schema_name = ""
+        self.schemas: set[str] = set()
+
+    def lend(self) -> AsyncConnection:
+        """A connection for one transaction. Closed after it, so that whoever kept it, or its session, holds nothing."""
+        return AsyncConnection(self._engine, Connection(self._engine.sync_engine, self._lease, _allow_revalidate=False))
+
+    @property
+    def entered(self) -> EnteredTransaction | None:
+        """What SQLAlchemy would commit; None when no statement has been run."""
+        # SQLAlchemy has no public name for it.
+        transaction: EnteredTransaction | None = self.adapter._transaction  # noqa: SLF001
+        return transaction
+
+    def forget_entered(self) -> None:
+        """It has been committed, or will be: SQLAlchemy has nothing left to send."""
+        self.adapter._transaction = None  # noqa: SLF001
+
+    def is_clean(self) -> bool:
+        """As it was taken: the last guard between one tenant's transaction and the next one's."""
+        return self.driver.is_idle() and self.entered is None
+
+    async def close(self) -> None:
+        if self.driver.is_closed() and self._fairy.is_valid:
+            await self._kept.invalidate()
+        await self._kept.close()
+
+
+class _Lease(PoolProxiedConnection):
+    """What SQLAlchemy's Connection takes for a pool's loan. Closing it gives nothing back: the pool's owner does."""
+
+    __slots__ = ("_fairy", "dbapi_connection", "driver_connection")
+
+    def __init__(self, fairy: PoolProxiedConnection) -> None:
+        self._fairy = fairy
+        self.dbapi_connection = fairy.dbapi_connection
+        self.driver_connection: Any = fairy.driver_connection
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - as SQLAlchemy's own does
+        return getattr(self.dbapi_connection, name)
+
+    @property
+    def is_valid(self) -> bool:
+        return not self.driver_connection.is_closed()
+
+    @property
+    def is_detached(self) -> bool:
+        return False
+
+    @property
+    def info(self) -> dict[Any, Any]:
+        return self._fairy.info
+
+    @property
+    def record_info(self) -> dict[Any, Any] | None:
+        return self._fairy.record_info
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - PEP 249 says no more
+        return self._fairy.cursor(*args, **kwargs)
+
+    def commit(self) -> None:
+        self._fairy.commit()
+
+    def rollback(self) -> None:
+        self._fairy.rollback()
+
+    def invalidate(self, e: BaseException | None = None, soft: bool = False) -> None:
+        # In SQLAlchemy's way, and in its greenlet: a statement that still runs is cancelled before the socket goes.
+        self._fairy.invalidate(e, soft)
+
+    def detach(self) -> None:
+        message = "A tenant's connection stays with its pool."
+        raise TypeError(message)
+
+    def close(self) -> None:
+        pass
+
+    def _close_special(self, **_options: bool) -> None:
+        """What Connection calls instead of close() when it has just ended a transaction by itself."""
