@@ -32,6 +32,7 @@ from strata.inventory import pages as inventory_pages
 from strata.inventory import routes as inventory
 from strata.inventory.problem_examples import PROBLEM_EXAMPLES
 from strata.inventory.request_parameters import API_PREFIX
+from strata.migrator.desk import Desk
 from strata.platform.health import Probe, Readiness, database_probe
 from strata.platform.http.body import StrictRequest
 from strata.platform.http.edge import Edge
@@ -47,10 +48,12 @@ from strata.platform.web.assets import StaticAssets
 from strata.routing.host import Hosts
 from strata.routing.middleware import TenantRouting
 from strata.routing.resolve import Resolver
+from strata.routing.standby_reads import StandbyReads
 from strata.tenancy.catalog.registry import Registry
 from strata.tenancy.catalog.tenants import TenantDirectory
 from strata.tenancy.context import TenantContext
 from strata.tenancy.context_cache import ContextCache
+from strata.tenancy.jobs import JobQueue
 from strata.tenancy.provisioning.tenants import Provisioning
 from strata.tenancy.session import Tenants
 
@@ -79,6 +82,10 @@ class AppRuntime(Protocol):
     def registry(self) -> Registry: ...
     @property
     def provisioning(self) -> Provisioning: ...
+    @property
+    def jobs(self) -> JobQueue: ...
+    @property
+    def desk(self) -> Desk: ...
 
 
 class StrataApp(Litestar):
@@ -126,7 +133,11 @@ def create_app(
         optional={"redis": _link_probe(runtime.link)},
     )
     app.edge = Edge(
-        StaticAssets(TenantRouting(app.routed, Resolver(Hosts(http), runtime.contexts, runtime.tokens))),
+        StaticAssets(
+            TenantRouting(
+                StandbyReads(app.routed, https=https), Resolver(Hosts(http), runtime.contexts, runtime.tokens)
+            )
+        ),
         problems=problems,
         metrics=metrics,
         operational=operational_endpoints(readiness, metrics),
@@ -180,6 +191,12 @@ def _dependencies(runtime: AppRuntime) -> dict[str, Provide]:
     async def provide_provisioning() -> Provisioning:
         return runtime.provisioning
 
+    async def provide_desk() -> Desk:
+        return runtime.desk
+
+    async def provide_jobs() -> JobQueue:
+        return runtime.jobs
+
     return {
         "claims": Provide(provide_claims),
         "context": Provide(provide_context),
@@ -190,6 +207,8 @@ def _dependencies(runtime: AppRuntime) -> dict[str, Provide]:
         "directory": Provide(provide_directory),
         "registry": Provide(provide_registry),
         "provisioning": Provide(provide_provisioning),
+        "jobs": Provide(provide_jobs),
+        "desk": Provide(provide_desk),
     }
 
 

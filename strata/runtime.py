@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -10,11 +11,16 @@ import msgspec
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from strata.migrator.desk import CHANNEL, Desk
+from strata.migrator.moves import Moves
+from strata.migrator.sites import Sites
 from strata.platform.database import addresses
+from strata.platform.database.administration import KeptConnections
 from strata.platform.errors import ConfigurationError
+from strata.platform.jobs.store import JobStore
 from strata.platform.keys.port import KeyPort
 from strata.platform.keys.provider import key_port
-from strata.platform.redis_link import RedisLink
+from strata.platform.redis_link import RedisDownError, RedisLink
 from strata.platform.settings import Settings
 from strata.platform.tokens import TokenAuthority
 from strata.tenancy.catalog.domains import Domains
@@ -24,10 +30,17 @@ from strata.tenancy.catalog.tenants import TenantDirectory
 from strata.tenancy.cell.engines import CellEngines
 from strata.tenancy.context_cache import ContextCache
 from strata.tenancy.context_loader import ContextLoader
+from strata.tenancy.events.bell import Bell
+from strata.tenancy.jobs import JobQueue
+from strata.tenancy.model import Tier
 from strata.tenancy.provisioning.cells import CellBuilder, Chains
-from strata.tenancy.provisioning.homes import homes
+from strata.tenancy.provisioning.draining import Drains
+from strata.tenancy.provisioning.homes import Home, homes
+from strata.tenancy.provisioning.stock import Stock
 from strata.tenancy.provisioning.tenants import Provisioning
 from strata.tenancy.provisioning.upgrades import Upgrades
+from strata.tenancy.replicas.choice import ReplicaChoice
+from strata.tenancy.replicas.register import ReplicaRegister
 from strata.tenancy.session import Tenants
 
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -46,8 +59,13 @@ class Runtime(msgspec.Struct, frozen=True):
     directory: TenantDirectory
     domains: Domains
     cells: CellBuilder
+    homes: dict[Tier, Home]
     provisioning: Provisioning
     upgrades: Upgrades
+    replicas: ReplicaRegister
+    drains: Drains
+    jobs: JobQueue
+    desk: Desk
     tokens: TokenAuthority
 
 
@@ -73,7 +91,7 @@ async def open_runtime(settings: Settings, *, upgrade: bool = False) -> AsyncIte
         keys = key_port(settings)
         registry = Registry(catalog, keys)
         chains = Chains.at(MIGRATIONS)
-        upgrades = Upgrades(catalog, catalog_url, registry, chains, MIGRATIONS / "catalog")
+        upgrades = Upgrades(catalog, catalog_url, registry, chains, MIGRATIONS / "catalog", settings.upgrades)
         if upgrade:
             await upgrades.catalog()
         link = RedisLink(settings.redis_url.get_secret_value(), timeout_s=settings.cache.redis_timeout_s)
@@ -81,9 +99,18 @@ async def open_runtime(settings: Settings, *, upgrade: bool = False) -> AsyncIte
         await link.start()
         stack.push_async_callback(link.close)
         stack.push_async_callback(contexts.close)
-        engines = CellEngines(registry, settings.pool)
+        bell = Bell(link)
+        stack.push_async_callback(bell.close)
+        replicas = ReplicaRegister(catalog, registry, keys)
+        engines = CellEngines(replicas, settings.pool)
         stack.push_async_callback(engines.close)
+        standbys = ReplicaChoice(replicas, registry)
+        stack.push_async_callback(standbys.close)
         cells = CellBuilder(catalog, registry, chains, settings.role_prefix)
+        kept = KeptConnections()
+        stack.callback(kept.close)
+        home = homes(chains, cells, kept)
+        stock = Stock(catalog, catalog_url, registry, home[Tier.SCHEMA], settings.provisioning.spare_schemas)
         tokens = TokenAuthority(CatalogSigningKeys(catalog, settings.tokens.lifetime_s), keys, settings.tokens)
         await tokens.start()
         if upgrade:
@@ -97,11 +124,25 @@ async def open_runtime(settings: Settings, *, upgrade: bool = False) -> AsyncIte
             contexts=contexts,
             registry=registry,
             engines=engines,
-            tenants=Tenants(engines, contexts, settings.fence),
+            tenants=Tenants(engines, contexts, settings.fence, bell.ring, standbys),
             directory=TenantDirectory(catalog, contexts.announce),
             domains=Domains(catalog, contexts.announce),
             cells=cells,
-            provisioning=Provisioning(catalog, catalog_url, registry, cells, homes(chains, cells), contexts.announce),
+            homes=home,
+            provisioning=Provisioning(catalog, catalog_url, registry, cells, home, contexts.announce, stock),
             upgrades=upgrades,
+            replicas=replicas,
+            drains=Drains(catalog),
+            jobs=JobQueue(JobStore(catalog), contexts),
+            desk=Desk(Moves(catalog), Sites(catalog, registry), cells, settings.migrator, _waker(link)),
             tokens=tokens,
         )
+
+
+def _waker(link: RedisLink) -> Callable[[], Awaitable[None]]:
+    async def wake() -> None:
+        # Without Redis the workers find it within a second.
+        with contextlib.suppress(RedisDownError):
+            await link.run(lambda client: client.publish(CHANNEL, b""))
+
+    return wake

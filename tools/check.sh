@@ -34,6 +34,7 @@ check "mypy" "$bin/mypy"
 check "import-linter" "$bin/lint-imports"
 check "vulture" "$bin/vulture"
 check "tier lint" "$bin/python" -m tools.lint_tier
+check "revisions" "$bin/python" -m tools.lint_revisions
 check "lock names no index" lock_names_no_index
 check "environment is read in one place" only_settings_reads_the_environment
 

@@ -14,7 +14,7 @@ import typer
 from typer.exceptions import TyperException
 
 from strata import __version__
-from strata.cli import cells, database, domains, servers, tenants, tokens
+from strata.cli import cells, database, domains, events, jobs, migrate, servers, tenants, tokens
 from strata.cli.agreements import set_document
 from strata.cli.doctor import doctor
 from strata.cli.failures import named
@@ -22,6 +22,7 @@ from strata.cli.imports import import_file
 from strata.cli.output import print_failure, print_line
 from strata.cli.seed import seed
 from strata.cli.up import up
+from strata.cli.worker import worker
 from strata.platform.errors import BadRequestError
 
 FAILED = 1
@@ -49,6 +50,7 @@ def _strata(
 
 
 app.command("up")(up)
+app.command("worker")(worker)
 app.command("seed")(seed)
 app.command("doctor")(doctor)
 app.command("import")(import_file)
@@ -58,7 +60,10 @@ app.add_typer(domains.app, name="domain")
 app.add_typer(servers.app, name="server")
 app.add_typer(cells.app, name="cell")
 app.add_typer(tokens.app, name="token")
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(events.app, name="events")
 app.add_typer(database.app, name="db")
+app.add_typer(migrate.app, name="migrate")
 
 
 class UsageError(BadRequestError):

@@ -7,12 +7,14 @@ from typing import Annotated
 import msgspec
 import typer
 
+from strata.cli.draining import perform_drain
 from strata.cli.options import AsJson, DataDir
 from strata.cli.output import print_json, print_line, print_table
 from strata.cli.surroundings import actor, perform
 from strata.runtime import Runtime
 from strata.tenancy.catalog.registry import CellSummary
-from strata.tenancy.model import CellState
+from strata.tenancy.catalog.tables import DrainKind
+from strata.tenancy.plans import plan_named
 from strata.tenancy.provisioning.cells import SHARED_CAPACITY
 
 app = typer.Typer(help="Databases that hold tenants.", rich_markup_mode=None)
@@ -26,13 +28,18 @@ def add(
     server: Annotated[str, typer.Option(help="The server it is made on.")],
     region: Annotated[str | None, typer.Option(help="Default: the server's.")] = None,
     capacity: Annotated[int, typer.Option(min=1, help="The most tenants it takes.")] = SHARED_CAPACITY,
+    plan: Annotated[list[str] | None, typer.Option(help="Keep it for tenants of this plan; may be repeated.")] = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a shared cell. Run again, it finishes one that was left half made, or changes nothing."""
+    for each in plan or ():
+        plan_named(each)
 
     async def act(runtime: Runtime) -> tuple[bool, CellSummary]:
-        made = await runtime.cells.add_shared(name, server, actor=actor(), region=region, capacity=capacity)
+        made = await runtime.cells.add_shared(
+            name, server, actor=actor(), region=region, capacity=capacity, plans=plan or None
+        )
         return made, await _cell(runtime, name)
 
     made, cell = perform(act, data_dir, as_json=as_json)
@@ -54,8 +61,21 @@ def list_cells(data_dir: DataDir = None, as_json: AsJson = False) -> None:
         print_json({"cells": cells})
         return
     print_table(
-        ("NAME", "SERVER", "REGION", "KIND", "STATE", "DATABASE", "TENANTS", "ROOM FOR"),
-        ((c.name, c.server, c.region, c.kind, c.state, c.database, c.tenants, c.capacity) for c in cells),
+        ("NAME", "SERVER", "REGION", "KIND", "STATE", "DATABASE", "TENANTS", "ROOM FOR", "PLANS"),
+        (
+            (
+                c.name,
+                c.server,
+                c.region,
+                c.kind,
+                c.state,
+                c.database,
+                c.tenants,
+                c.capacity,
+                "any" if c.plans is None else ", ".join(c.plans),
+            )
+            for c in cells
+        ),
         empty="No cells: strata cell add makes one.",
     )
 
@@ -63,21 +83,15 @@ def list_cells(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 @app.command("drain")
 def drain(
     name: CellName,
-    undo: Annotated[bool, typer.Option("--undo", help="Take new tenants again.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Take new tenants again, and forget the plan.")] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Show the plan there is, and what of it is still to do.")
+    ] = False,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put no new tenants into a cell; those there stay and work."""
-
-    async def act(runtime: Runtime) -> CellSummary:
-        await runtime.registry.drain_cell(name, actor(), draining=not undo)
-        return await _cell(runtime, name)
-
-    cell = perform(act, data_dir, as_json=as_json)
-    if as_json:
-        print_json(cell)
-    else:
-        print_line(f"Cell {name} takes {'no new' if cell.state is CellState.DRAINING else 'new'} tenants.")
+    """Put no new tenants into a cell, and plan where those there move; until they are moved they stay and work."""
+    perform_drain(DrainKind.CELL, name, undo=undo, show=show, data_dir=data_dir, as_json=as_json)
 
 
 async def _cell(runtime: Runtime, name: str) -> CellSummary:

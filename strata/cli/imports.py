@@ -16,11 +16,14 @@ from rich.progress import Progress as Bars
 from strata.cli.options import AsJson, DataDir, Slug
 from strata.cli.output import console, print_json, print_line, print_table
 from strata.cli.surroundings import actor, perform
+from strata.inventory.imports import queueing
+from strata.inventory.imports.errors import ReportNotYetError
 from strata.inventory.imports.files import SourceFile
-from strata.inventory.imports.mapping import load, packaged_names
+from strata.inventory.imports.mapping import Mapping, load, packaged_names
+from strata.inventory.imports.models import ImportState
 from strata.inventory.imports.report import report_format, write_report
 from strata.inventory.imports.runner import ImportRunner, Listener, Progress
-from strata.inventory.imports.schemas import ImportOptions, ImportSummary
+from strata.inventory.imports.schemas import ImportOptions, ImportSummary, RunOut
 from strata.runtime import Runtime
 
 
@@ -39,14 +42,21 @@ def import_file(
     again: Annotated[
         bool, typer.Option("--again", help="Import although the same file was imported with other options.")
     ] = False,
+    queue: Annotated[bool, typer.Option("--queue", help="Hand the file to the workers and do not wait.")] = False,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Load a file as products and movements. Stopped half way, the same command goes on where it was."""
     if report is not None:
         report_format(report)
+        if queue:
+            raise ReportNotYetError
     chosen = load(mapping)
     source = SourceFile(file)
+    options = ImportOptions(opening_stock=opening_stock)
+    if queue:
+        _queue(slug, source, chosen, options, data_dir, again=again, as_json=as_json)
+        return
 
     async def act(runtime: Runtime) -> ImportSummary:
         context = await runtime.contexts.get_by_slug(slug)
@@ -54,7 +64,7 @@ def import_file(
             summary = await ImportRunner(runtime.tenants, context).run(
                 source,
                 chosen,
-                ImportOptions(opening_stock=opening_stock),
+                options,
                 actor=actor(),
                 again=again,
                 listener=listener,
@@ -68,6 +78,33 @@ def import_file(
         print_json({"event": "summary", **msgspec.to_builtins(summary)})
     else:
         _tell(summary, slug, report)
+
+
+def _queue(
+    slug: str,
+    source: SourceFile,
+    mapping: Mapping,
+    options: ImportOptions,
+    data_dir: Path | None,
+    *,
+    again: bool,
+    as_json: bool,
+) -> None:
+    async def act(runtime: Runtime) -> RunOut:
+        context = await runtime.contexts.get_by_slug(slug)
+        order = await queueing.look_at(source, mapping, options)
+        async with runtime.tenants.transaction(context) as session:
+            return await queueing.accept(session, order, actor=actor(), again=again)
+
+    run = perform(act, data_dir, as_json=as_json)
+    if as_json:
+        print_json({"event": "queued", **msgspec.to_builtins(run)})
+    elif run.state is ImportState.DONE:
+        print_line(f"«{run.file_name}» was imported into {slug} before: nothing to do.")
+    else:
+        print_line(
+            f"Queued «{run.file_name}» for {slug} as import {run.id}; its page and GET /api/v1/imports/{run.id} show it."
+        )
 
 
 @contextmanager

@@ -6,18 +6,22 @@ from typing import Annotated
 
 import typer
 
-from strata.cli.options import AsJson, DataDir
+from strata.cli import replicas
+from strata.cli.draining import perform_drain
+from strata.cli.options import AsJson, DataDir, given_address
 from strata.cli.output import print_json, print_line, print_table
 from strata.cli.surroundings import actor, perform
-from strata.platform.database import addresses
 from strata.platform.errors import ConfigurationError
 from strata.runtime import Runtime
 from strata.tenancy.catalog.registry import ServerSummary
+from strata.tenancy.catalog.tables import DrainKind
+from strata.tenancy.plans import plan_named
 from strata.tenancy.provisioning.servers import add_server
 
 app = typer.Typer(
     help="PostgreSQL clusters: they hold cells, and dedicated databases are made on them.", rich_markup_mode=None
 )
+app.add_typer(replicas.app, name="replica")
 
 ServerName = Annotated[str, typer.Argument(metavar="NAME", help="The server's name, as in strata server list.")]
 
@@ -37,13 +41,18 @@ def add(
     app_address: Annotated[
         str | None, typer.Option(help="host:port of the pooler that tenants' work goes through.")
     ] = None,
+    capacity: Annotated[int | None, typer.Option(min=0, help="The most dedicated databases it takes.")] = None,
+    plan: Annotated[
+        list[str] | None, typer.Option(help="Keep it for dedicated databases of this plan; may be repeated.")
+    ] = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a cluster, prepare it and register it; again with the same name, renew its address and password."""
-    given = typer.get_text_stream("stdin").readline().strip() if dsn in {None, "-"} else dsn
-    url = addresses.parse(given or "")
+    url = given_address(dsn)
     _require_port(app_address)
+    for each in plan or ():
+        plan_named(each)
 
     async def act(runtime: Runtime) -> ServerSummary:
         await add_server(
@@ -55,6 +64,8 @@ def add(
             actor=actor(),
             app_address=app_address,
             statement_timeout_ms=runtime.settings.pool.statement_timeout_ms,
+            capacity=capacity,
+            plans=plan or None,
         )
         return await _server(runtime, name)
 
@@ -77,8 +88,11 @@ def list_servers(data_dir: DataDir = None, as_json: AsJson = False) -> None:
         print_json({"servers": servers})
         return
     print_table(
-        ("NAME", "REGION", "ADDRESS", "STATE", "CELLS"),
-        ((s.name, s.region, s.address, "draining" if s.draining else "open", s.cells) for s in servers),
+        ("NAME", "REGION", "ADDRESS", "STATE", "CELLS", "ROOM FOR", "PLANS"),
+        (
+            (s.name, s.region, s.address, "draining" if s.draining else "open", s.cells, s.capacity, _listed(s.plans))
+            for s in servers
+        ),
         empty="No servers: strata server add registers one.",
     )
 
@@ -86,25 +100,23 @@ def list_servers(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 @app.command("drain")
 def drain(
     name: ServerName,
-    undo: Annotated[bool, typer.Option("--undo", help="Take new tenants again.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Take new tenants again, and forget the plan.")] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Show the plan there is, and what of it is still to do.")
+    ] = False,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put no new tenants on a server; those there stay and work."""
-
-    async def act(runtime: Runtime) -> ServerSummary:
-        await runtime.registry.drain_server(name, actor(), draining=not undo)
-        return await _server(runtime, name)
-
-    server = perform(act, data_dir, as_json=as_json)
-    if as_json:
-        print_json(server)
-    else:
-        print_line(f"Server {name} takes {'no new' if server.draining else 'new'} tenants.")
+    """Put no new tenants on a server, and plan where those there move; until they are moved they stay and work."""
+    perform_drain(DrainKind.SERVER, name, undo=undo, show=show, data_dir=data_dir, as_json=as_json)
 
 
 async def _server(runtime: Runtime, name: str) -> ServerSummary:
     return next(server for server in await runtime.registry.servers() if server.name == name)
+
+
+def _listed(plans: tuple[str, ...] | None) -> str:
+    return "any" if plans is None else ", ".join(plans)
 
 
 def _require_port(app_address: str | None) -> None:

@@ -1,16 +1,12 @@
-"""Clearing up after processes that died: tenants half made or half deleted."""
+"""Clearing up after processes that died, before a command makes more; from then on the job `tenancy.sweep` does it."""
 
 from __future__ import annotations
-
-import asyncio
 
 import structlog
 
 from strata.tenancy.provisioning.tenants import Provisioning
 
 log = structlog.get_logger(__name__)
-
-SWEEP_EVERY_S = 10.0
 
 
 async def sweep_once(provisioning: Provisioning) -> list[str]:
@@ -20,9 +16,3 @@ async def sweep_once(provisioning: Provisioning) -> list[str]:
     except Exception:
         log.exception("sweep failed; it is tried again")
         return []
-
-
-async def keep_sweeping(provisioning: Provisioning) -> None:
-    while True:
-        await asyncio.sleep(SWEEP_EVERY_S)
-        await sweep_once(provisioning)

@@ -29,6 +29,8 @@ class Permission(StrEnum):
     STAFF_TENANTS_WRITE = "staff:tenants:write"
     STAFF_CELLS_READ = "staff:cells:read"
     STAFF_CELLS_WRITE = "staff:cells:write"
+    STAFF_MOVES_READ = "staff:moves:read"
+    STAFF_MOVES_WRITE = "staff:moves:write"
     STAFF_AUDIT_READ = "staff:audit:read"
 
     @property

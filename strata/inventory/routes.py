@@ -5,6 +5,8 @@ from __future__ import annotations
 from litestar import Router
 from litestar.types import ControllerRouterHandler
 
+from strata.inventory.aggregates.controllers import WarehouseStockController
+from strata.inventory.alerts.controllers import StockAlertController, ThresholdController
 from strata.inventory.imports.controllers import ImportController
 from strata.inventory.locations.controllers import BinController, WarehouseController, ZoneController
 from strata.inventory.movements.controllers import MovementController
@@ -22,6 +24,9 @@ ROUTES: list[ControllerRouterHandler] = [
             ZoneController,
             BinController,
             StockController,
+            WarehouseStockController,
+            StockAlertController,
+            ThresholdController,
             MovementController,
             LedgerController,
             ImportController,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 from strata.platform.errors import StrataError
@@ -38,8 +39,13 @@ def check_if_match(header: str | None, version: int) -> None:
         raise PreconditionFailedError(current)
 
 
-def is_unchanged(header: str | None, version: int) -> bool:
-    """Whether If-None-Match says that the client has this version already (304)."""
+def content_etag(body: bytes) -> str:
+    """For what has no version of its own. A weak one: the same content, whatever a proxy does to its bytes."""
+    return f'W/"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
+
+
+def is_unchanged(header: str | None, current: str) -> bool:
+    """Whether If-None-Match says that the client has what `current` tags (304). The comparison is the weak one."""
     if header is None:
         return False
-    return header.strip() == "*" or any(f'"{value}"' == etag(version) for _, value in _TAG.findall(header))
+    return header.strip() == "*" or any(f'"{value}"' == current.removeprefix("W/") for _, value in _TAG.findall(header))

@@ -19,10 +19,14 @@ class UnknownFieldsError(BadRequestError):
 
 
 class FieldSelection:
-    """The fields of one kind of item, and the parsing of what a request selects from them."""
+    """The fields of one kind of item, and what a request selects from them."""
 
     def __init__(self, item: type[msgspec.Struct]) -> None:
         self.all = item.__struct_fields__
+
+    def of(self, item: msgspec.Struct, fields: str) -> dict[str, object]:
+        """What is selected of the item."""
+        return {name: getattr(item, name) for name in self.parse(fields) or ()}
 
     def parse(self, fields: str | None) -> tuple[str, ...] | None:
         """The selected names in the order of the item, or None: all of them."""

@@ -22,6 +22,9 @@ QUIETER: dict[str, int] = {
     "httpx": logging.WARNING,
     "httpcore": logging.WARNING,
     "alembic": logging.WARNING,
+    # Each job is logged by our own runner, with its tenant; Procrastinate's lines would show arguments.
+    "procrastinate": logging.CRITICAL,
+    "psycopg.pool": logging.ERROR,
     "sqlalchemy": logging.WARNING,
 }
 

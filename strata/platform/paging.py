@@ -37,6 +37,8 @@ class BadCursorError(BadRequestError):
 class Paging(msgspec.Struct, frozen=True):
     limit: int = DEFAULT_LIMIT
     cursor: str | None = None
+    fields: str | None = None
+    """Names of the fields wanted, separated by commas; None: all of them."""
 
 
 class Page(msgspec.Struct, Generic[T]):
@@ -69,7 +71,7 @@ class Keyset:
     """The order of one list: columns that together are unique, all ascending or all descending."""
 
     def __init__(self, *columns: InstrumentedAttribute[Any], descending: bool = False) -> None:
-        self._columns = columns
+        self.columns = columns
         self._descending = descending
         self._types = [column.type.python_type for column in columns]
         self._order = [column.desc() if descending else column.asc() for column in columns]
@@ -78,13 +80,13 @@ class Keyset:
         """The statement, narrowed to what follows the cursor, in order, with one row more than the page holds."""
         if paging.cursor is not None:
             values = decode_cursor(paging.cursor, self._types)
-            first = self._columns[0]
+            first = self.columns[0]
             if len(values) == 1:
                 statement = statement.where(first < values[0] if self._descending else first > values[0])
             else:
-                row = tuple_(*self._columns)
+                row = tuple_(*self.columns)
                 last = tuple_(
-                    *(literal(value, column.type) for value, column in zip(values, self._columns, strict=True))
+                    *(literal(value, column.type) for value, column in zip(values, self.columns, strict=True))
                 )
                 # The first column alone besides: over several tables the planner finds an index for nothing else.
                 statement = statement.where(

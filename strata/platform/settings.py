@@ -112,6 +112,17 @@ class JobSettings(_Group):
     keep_dead_days: int = Field(default=30, ge=1, le=60)
 
 
+class ImportSettings(_Group):
+    """How workers import files (inventory/imports/pace.py)."""
+
+    batch_rows: int = Field(default=250, ge=1, le=10_000)
+    """Of the file, in one transaction."""
+    most_share: float = Field(default=0.15, gt=0, le=1)
+    """Of the time, at which an import posts while nobody else wants the cell."""
+    least_share: float = Field(default=0.05, gt=0, le=1)
+    """While others do."""
+
+
 class UpgradeSettings(_Group):
     """How revisions reach thousands of schemas (provisioning/upgrades.py)."""
 
@@ -146,6 +157,40 @@ class EventSettings(_Group):
     """Of an event that its consumer fails over, before it becomes a dead letter."""
     longest_pause_s: float = Field(default=5.0, gt=0)
     handling_timeout_s: float = Field(default=30.0, gt=0)
+
+
+class MigratorSettings(_Group):
+    """Moves of tenants (docs/moving.md)."""
+
+    lease_s: float = Field(default=5.0, gt=0)
+    """How long a worker that says nothing keeps a move; another takes it up then."""
+    heartbeat_s: float = Field(default=0.5, gt=0)
+    poll_s: float = Field(default=1.0, gt=0)
+    copy_workers: int = Field(default=2, ge=1, le=16)
+    slot_deadline_s: float = Field(default=30.0, gt=0)
+    """How long the making of a slot may wait for writing transactions anywhere in the cluster."""
+    holder_age_ms: float = Field(default=100.0, gt=0)
+    """No cut-over begins while a transaction of the tenant's is older."""
+    lock_deadline_ms: int = Field(default=300, ge=1)
+    """Within a cut-over: how long those inside the fence may take to end."""
+    drain_deadline_ms: int = Field(default=150, ge=1)
+    """And how long the last changes may take to arrive."""
+    lag_gate_bytes: int = Field(default=64 * 1024, ge=0)
+    """No cut-over begins while more of the log than this is to be read."""
+    called_off_limit: int = Field(default=200, ge=1)
+    """Cut-overs in a row that may be called off before a person is asked."""
+    wal_cap_bytes: int = Field(default=8 * 1024**3, gt=0)
+    """How much log a move may make a server keep; beyond it retention ends, or the copy starts again."""
+    retentions_per_cell: int = Field(default=16, ge=1)
+    """Each way back that is kept open decodes the whole cell's log."""
+    delete_batch_rows: int = Field(default=5_000, ge=1)
+    faults: str = ""
+    """Named points at which a test makes this process die, sleep or fail; refused outside tests."""
+
+
+class ProvisioningSettings(_Group):
+    spare_schemas: int = Field(default=4, ge=0)
+    """Kept ready in each shared cell by the worker: making a schema tenant then takes milliseconds."""
 
 
 class TokenSettings(_Group):
@@ -186,9 +231,12 @@ class Settings(BaseSettings):
     pool: PoolSettings = PoolSettings()
     cache: CacheSettings = CacheSettings()
     fence: FenceSettings = FenceSettings()
+    migrator: MigratorSettings = MigratorSettings()
     events: EventSettings = EventSettings()
     upgrades: UpgradeSettings = UpgradeSettings()
+    provisioning: ProvisioningSettings = ProvisioningSettings()
     jobs: JobSettings = JobSettings()
+    imports: ImportSettings = ImportSettings()
     tokens: TokenSettings = TokenSettings()
     keys: KeySettings = KeySettings()
 
@@ -202,6 +250,13 @@ class Settings(BaseSettings):
                 f"the local key provider is for development; with STRATA_ENVIRONMENT={self.environment} "
                 "set STRATA_KEYS__PROVIDER=vault and STRATA_KEYS__VAULT__ADDRESS"
             )
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _faults_are_for_tests(self) -> Settings:
+        if self.migrator.faults and self.environment is not Environment.TEST:
+            message = "STRATA_MIGRATOR__FAULTS makes this process die on purpose; it is for tests alone"
             raise ValueError(message)
         return self
 

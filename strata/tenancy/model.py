@@ -48,8 +48,17 @@ class FenceState(StrEnum):
     MOVED = "moved"
 
 
+class Holder(StrEnum):
+    """What kind of work holds a tenant or a schema (provisioning/exclusion.py)."""
+
+    MOVE = "move"
+    UPGRADE = "upgrade"
+    REMOVAL = "removal"
+
+
 SHARED_SCHEMA = "shared"
 DEDICATED_SCHEMA = "main"
+FIRST_EPOCH = 1
 
 
 class Placement(msgspec.Struct, frozen=True):

@@ -22,6 +22,16 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     api_rate_per_minute: int | None = None
 
 
+class JobPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a tenant's background jobs are treated."""
+
+    concurrency: int = 2
+    """The most that run at once, over all workers."""
+    attempts: int = 5
+    lane: str | None = None
+    """Queues of the plan's own (`bulk@<lane>`), which can be given workers of their own; None: the common ones."""
+
+
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     rank: int
@@ -29,6 +39,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Offered to tenants on this plan, the default first."""
     features: frozenset[str]
     limits: Limits
+    jobs: JobPolicy = JobPolicy()
 
 
 @cache

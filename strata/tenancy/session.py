@@ -22,7 +22,7 @@ from sqlalchemy.util import greenlet_spawn
 from strata.platform.settings import FenceSettings
 from strata.tenancy import scoping
 from strata.tenancy.cell.connection import TransactionEndedError
-from strata.tenancy.cell.door import Isolation, Refusal, entry_message
+from strata.tenancy.cell.door import CellSecret, Isolation, Refusal, entry_message
 from strata.tenancy.cell.engines import CellEngines, OpenCell
 from strata.tenancy.cell.fence_wait import FenceWait
 from strata.tenancy.cell.pool import CellPool
@@ -35,12 +35,16 @@ from strata.tenancy.errors import (
     CommitUnknownError,
     ConcurrentUpdateError,
     CrossTenantWriteError,
+    MoveInProgressError,
     PlacementUnsettledError,
     TenantClosingError,
     TenantReadOnlyError,
     TenantSuspendedError,
 )
 from strata.tenancy.model import TenantStatus
+from strata.tenancy.replicas.choice import ReplicaChoice, StandbyWay
+from strata.tenancy.replicas.client import CLIENT
+from strata.tenancy.replicas.entering import StandbyLostError, enter_standby
 
 _ENTRY_TRIES = 8
 _CONNECTION_TRIES = 8
@@ -114,10 +118,15 @@ class Tenants:
         contexts: ContextSource,
         settings: FenceSettings,
         written: Callable[[str], None] = lambda _cell: None,
+        standbys: ReplicaChoice | None = None,
     ) -> None:
-        """`written` is told the cell's name after every transaction that may have written; it neither waits nor fails."""
+        """`written` is told the cell's name after every transaction that may have written; it neither waits nor fails.
+
+        With `standbys`, `reading()` goes to one of those where the current request allows it.
+        """
         self._entrance = _Entrance(engines, contexts, settings)
         self._written = written
+        self._standbys = standbys
 
     def transaction(
         self, context: TenantContext, *, isolation: Isolation = Isolation.READ_COMMITTED
@@ -133,7 +142,8 @@ class Tenants:
     def reading(
         self, context: TenantContext, *, isolation: Isolation = Isolation.READ_COMMITTED
     ) -> AbstractAsyncContextManager[TenantReadSession, None]:
-        return _Reading(self._entrance, TenantReadSession, context, isolation)
+        way = None if self._standbys is None or isolation is Isolation.SERIALIZABLE else self._standbys.choose(context)
+        return _Reading(self._entrance, TenantReadSession, context, isolation, way)
 
 
 class _Block(Generic[S]):
@@ -156,6 +166,9 @@ class _Block(Generic[S]):
         self._pool, self._pooled, self._context = await self._entrance.enter(
             self._given, self._isolation, read_only=self.read_only
         )
+        return self._lent()
+
+    def _lent(self) -> S:
         self._connection = self._pooled.lend()
         self._session = self._kind(self._connection, expire_on_commit=False, info={"tenant_id": self._context.id})
         return self._session
@@ -247,7 +260,13 @@ class _Transaction(_Block[TenantSession]):
         self._written = written
 
     async def _end(self) -> None:
+        # Without a statement there is nothing to tell of, and no COMMIT that tells.
+        client = None if self._pooled.entered is None else CLIENT.get()
+        if client is not None:
+            client.about_to_write(self._pooled.driver)
         await super()._end()
+        if client is not None:
+            client.has_written(self._pooled.driver, self._entrance.secret_of(self._pool.name), self._context)
         self._written(self._context.placement.cell)
 
 
@@ -256,6 +275,33 @@ class _Reading(_Block[TenantReadSession]):
 
     read_only = True
     _committing = False
+
+    def __init__(
+        self,
+        entrance: _Entrance,
+        kind: type[TenantReadSession],
+        context: TenantContext,
+        isolation: Isolation,
+        way: StandbyWay | None,
+    ) -> None:
+        super().__init__(entrance, kind, context, isolation)
+        self._way = way
+
+    async def __aenter__(self) -> TenantReadSession:
+        entered = None if self._way is None else await self._entrance.enter_standby(self._way, _admissible(self._given))
+        if entered is None:
+            self._way = None
+            return await super().__aenter__()
+        self._pool, self._pooled = entered
+        self._context = self._given
+        return self._lent()
+
+    def _raise_named(self, error: BaseException, *, committing: bool) -> None:
+        if self._way is not None and isinstance(error, (DBAPIError, asyncpg.InternalClientError)):
+            # Whatever it is: if it is not the standby's own trouble, the primary says the same.
+            self._way.lost()
+            raise StandbyLostError(self._pool.name) from error
+        super()._raise_named(error, committing=committing)
 
     async def _commit_sent(self) -> None:
         entered = self._pooled.entered
@@ -268,6 +314,8 @@ class _Reading(_Block[TenantReadSession]):
         self._committing = True
 
     async def _give_back(self) -> None:
+        if self._way is not None:
+            self._way.left(self._pooled.driver)
         if self._committing:
             self._entrance.commit_behind(self._pool, self._pooled, self._context)
         else:
@@ -296,7 +344,7 @@ class _Entrance:
             except asyncpg.PostgresError as error:
                 match error.sqlstate:
                     case Refusal.STALE_EPOCH:
-                        context = _admissible(await self._contexts.fresh(context.id))
+                        context = _admissible(await self._newer_than(context))
                     case Refusal.FENCED:
                         context = _admissible(await self._fence.wait(context))
                     case Refusal.SERIALIZATION:
@@ -311,6 +359,13 @@ class _Entrance:
                     case _:
                         raise
         raise PlacementUnsettledError(context.id)
+
+    async def enter_standby(self, way: StandbyWay, context: TenantContext) -> tuple[CellPool, Pooled] | None:
+        return await enter_standby(self._engines, way, context)
+
+    def secret_of(self, pool: str) -> CellSecret | None:
+        opened = self._engines.opened(pool)
+        return None if opened is None else opened.cell.secret
 
     async def leave(self, pool: CellPool, pooled: Pooled, context: TenantContext) -> None:
         """End what is still open and give the connection back, also when the caller is cancelled meanwhile."""
@@ -349,12 +404,22 @@ class _Entrance:
                 return await self._acquire(context, again=False)
             raise CellUnavailableError(name) from error
 
+    async def _newer_than(self, refused: TenantContext) -> TenantContext:
+        context = await self._contexts.fresh(refused.id)
+        if context.placement != refused.placement:
+            return context
+        # A cut-over has opened the new home, and the catalog has yet to say so: the old one is refused, and the newest.
+        try:
+            return await self._fence.wait(context)
+        except MoveInProgressError:
+            raise PlacementUnsettledError(context.id) from None
+
     async def _is_open(self, context: TenantContext) -> bool:
         """Whether the tenant's fence lets a transaction in right now."""
         try:
             pool, pooled = await self._try_enter(context, Isolation.READ_COMMITTED, read_only=True)
         except asyncpg.PostgresError as error:
-            return error.sqlstate != Refusal.FENCED
+            return error.sqlstate not in {Refusal.FENCED, Refusal.STALE_EPOCH}
         await self.leave(pool, pooled, context)
         return True
 

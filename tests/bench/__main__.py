@@ -1,4 +1,4 @@
-"""python -m tests.bench [single-tenant] [round-trips] [tryton] [django-tenants] [--quick] [--rounds N] [--seconds S]
+"""python -m tests.bench [single-tenant] [round-trips] [tryton] [django-tenants] [schemas] [--quick] [--rounds N] [--seconds S]
 
 Measures side by side, prints tables and writes the raw results to docs/benchmarks (or --out DIRECTORY).
 docs/benchmarks.md says what each benchmark is, and what the numbers were.
@@ -17,7 +17,18 @@ from typing import Any
 import msgspec
 import structlog
 
-from tests.bench import document, machine, movements, parties, plain_side, reads, report, round_trips, single_tenant
+from tests.bench import (
+    document,
+    machine,
+    movements,
+    parties,
+    plain_side,
+    reads,
+    report,
+    round_trips,
+    schemas,
+    single_tenant,
+)
 from tests.bench.ground import Ground, ground
 from tests.bench.load import LoadGenerator
 from tests.bench.peer_environment import PeerEnvironment
@@ -28,6 +39,7 @@ class Name(StrEnum):
     SINGLE_TENANT = "single-tenant"
     DJANGO_TENANTS = "django-tenants"
     TRYTON = "tryton"
+    SCHEMAS = "schemas"
     ROUND_TRIPS = "round-trips"
 
 
@@ -50,8 +62,32 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _leave)
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     names = [Name(name) for name in given.names] or list(Name)
-    peers = PeerEnvironment() if {Name.DJANGO_TENANTS, Name.TRYTON} & set(names) else None
+    peers = PeerEnvironment() if {Name.DJANGO_TENANTS, Name.TRYTON, Name.SCHEMAS} & set(names) else None
     facts = machine.facts(peers.versions() if peers else None)
+    if Name.SCHEMAS in names:
+        names.remove(Name.SCHEMAS)
+        _schemas(peers, given, facts)
+    if names:
+        _requests(names, peers, given, facts)
+    if given.out == report.DIRECTORY:
+        document.update(report.DOCUMENT, report.DIRECTORY)
+
+
+def _schemas(peers: PeerEnvironment | None, given: argparse.Namespace, facts: dict[str, Any]) -> None:
+    """On servers of its own: thousands of tables beside it would slow down what is asked of the others."""
+    assert peers is not None
+    plan = schemas.QUICK if given.quick else schemas.SchemasPlan()
+    if given.schemas:
+        plan = schemas.SchemasPlan(given.schemas, given.schemas, plan.created)
+    with ground() as stage:
+        found = schemas.run(stage, peers, plan)
+    schemas.show(found)
+    print(f"Raw results: {report.save(Name.SCHEMAS, facts, msgspec.to_builtins(plan), found, given.out)}")
+
+
+def _requests(
+    names: list[Name], peers: PeerEnvironment | None, given: argparse.Namespace, facts: dict[str, Any]
+) -> None:
     with ground() as stage, LoadGenerator() as load:
         bench = _Bench(stage, load, peers, given)
         for name in Name:  # round trips last: they give the cells another address, and their role a new password
@@ -59,8 +95,6 @@ def main() -> None:
                 plan, found = bench.run(name)
                 file = report.save(name, facts, msgspec.to_builtins(plan), found, given.out)
                 print(f"Raw results: {file}")
-    if given.out == report.DIRECTORY:
-        document.update(report.DOCUMENT, report.DIRECTORY)
 
 
 class _Bench:
@@ -108,6 +142,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="slices of each subject")
     parser.add_argument("--seconds", type=float, help="of one slice")
     parser.add_argument("--connections", type=int, nargs="*", help="how many ask at once; one after the other")
+    parser.add_argument("--schemas", type=int, help="how many, of each side, in the benchmark of that name")
     parser.add_argument("--out", type=Path, default=report.DIRECTORY, help="where raw results go")
     return parser.parse_args()
 

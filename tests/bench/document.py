@@ -12,12 +12,12 @@ def update(document: Path, directory: Path) -> None:
     """Replaces what stands between `<!-- results: NAME -->` and `<!-- end -->` for every NAME.json in the directory."""
     text = document.read_text(encoding="utf-8")
     for file in sorted(directory.glob("*.json")):
-        found = msgspec.json.decode(file.read_bytes())
-        tables = f"{_provenance(found, file)}\n\n{_tables(found)}"
         begin = f"<!-- results: {file.stem} -->\n"
         before, found_begin, rest = text.partition(begin)
         _, end, after = rest.partition("<!-- end -->")
         if found_begin and end:
+            found = msgspec.json.decode(file.read_bytes())
+            tables = f"{_provenance(found, file)}\n\n{_tables(found)}"
             text = f"{before}{begin}\n{tables}\n\n{end}{after}"
     document.write_text(text, encoding="utf-8")
 
@@ -34,6 +34,10 @@ def _provenance(found: dict[str, Any], file: Path) -> str:
 
 def _tables(found: dict[str, Any]) -> str:
     results = found["results"]
+    if "relay" in results:
+        return _events(results)
+    if "all schemas, s" in results:
+        return _schemas(found["plan"], results)
     if "work" not in results:
         return _round_trips(results)
     return "\n\n".join(
@@ -60,6 +64,27 @@ def _ratio(found: dict[str, Any] | None) -> str:
     return f"{found['p50']['median']:.2f}" if found else ""
 
 
+def _schemas(plan: dict[str, Any], results: dict[str, Any]) -> str:
+    created, everything = results["tenant created, ms"], results["all schemas, s"]
+    ratios = results["times faster per schema"]
+    rows = [["", "Strata", "django-tenants", "times faster"]]
+    peer = created["median"]["django-tenants"]
+    for name, ratio in created["times faster"].items():
+        rows.append([f"a tenant, {name}", f"{created['median'][name]:.1f} ms", f"{peer:.0f} ms", f"{ratio:.1f}"])
+    numbers = f"{plan['schemas']} schemas; {plan['peer_schemas']} of django-tenants"
+    for work, seconds in everything["strata"].items():
+        theirs = everything["django-tenants"].get(work)
+        rows.append(
+            [
+                f"{work} ({numbers})",
+                f"{seconds:.2f} s",
+                f"{theirs:.0f} s" if theirs else "",
+                f"{ratios[work]:.0f} a schema" if work in ratios else "",
+            ]
+        )
+    return _markdown(rows)
+
+
 def _round_trips(results: dict[str, Any]) -> str:
     works = list(next(iter(results.values())))
     rows = [["", *works]]
@@ -68,6 +93,21 @@ def _round_trips(results: dict[str, Any]) -> str:
             [name, *(", ".join(f"{wire} {trips:g}" for wire, trips in each[work]["then"].items()) for work in works)]
         )
     return _markdown(rows)
+
+
+def _events(results: dict[str, Any]) -> str:
+    emission, at_rest = results["emission_us"], results["at_rest_ms"]
+    through = [["through the relay", "events", "seconds", "events/s"]]
+    through += [
+        [name, f"{each['events']:,}", f"{each['seconds']:g}", f"{each['events_per_s']:,}"]
+        for name, each in results["relay"].items()
+    ]
+    rest = [["at rest, ms", *at_rest], ["commit to consumer", *(f"{value:g}" for value in at_rest.values())]]
+    cost = [
+        ["two-line movement in PostgreSQL, p50 µs", *emission],
+        ["", *(f"{value:,g}" for value in emission.values())],
+    ]
+    return "\n\n".join(_markdown(each) for each in (through, rest, cost))
 
 
 def _markdown(rows: list[list[str]]) -> str:

@@ -117,7 +117,7 @@ _VALUES: dict[str, Any] = {
     "integer": lambda: secrets.randbelow(30_000) + 1,
     "smallint": lambda: secrets.randbelow(30_000) + 1,
     "numeric": lambda: "1",
-    "boolean": lambda: True,
+    "boolean": lambda: False,
     "jsonb": dict,
     "bytea": lambda: "\\x00ff",
     "date": lambda: "2026-01-01",

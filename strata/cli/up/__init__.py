@@ -19,7 +19,7 @@ from strata.cli.catalog_database import make_catalog, turn
 from strata.cli.demo import ensure_demo_tenants, seed_demo_tenants
 from strata.cli.options import DataDir
 from strata.cli.surroundings import settings_for
-from strata.cli.sweeping import keep_sweeping, sweep_once
+from strata.cli.sweeping import sweep_once
 from strata.cli.up.ground import MOST_SERVERS, Ground
 from strata.cli.up.listening import port_of, reserve
 from strata.cli.up.platform import prepare_servers
@@ -27,6 +27,7 @@ from strata.cli.up.progress import Progress, Step
 from strata.cli.up.ready import ready_message, show
 from strata.cli.up.serving import Stopping, ended
 from strata.cli.up.supervising import supervise
+from strata.cli.up.worker_process import WorkerProcess
 from strata.platform.logging import configure_logging
 from strata.platform.settings import Settings
 from strata.runtime import Runtime, open_runtime
@@ -39,6 +40,7 @@ class Plan(msgspec.Struct, frozen=True):
     settings: Settings
     servers: int | None
     demo: bool
+    worker: bool
     as_json: bool
 
 
@@ -52,6 +54,9 @@ def up(
         typer.Option(min=1, max=MOST_SERVERS, help="Embedded PostgreSQL servers (default: as before, or 1)."),
     ] = None,
     no_demo: Annotated[bool, typer.Option("--no-demo", help="Make no demo tenants.")] = False,
+    no_worker: Annotated[
+        bool, typer.Option("--no-worker", help="Run no worker: jobs wait for a strata worker started elsewhere.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON lines; the one before serving has event «ready».")
     ] = False,
@@ -63,7 +68,7 @@ def up(
     # On a terminal the steps are shown instead; requests are logged from the moment there are some.
     watched = not as_json and sys.stderr.isatty()
     configure_logging("app", level=logging.WARNING if watched else logging.INFO, as_json=as_json or None)
-    plan = Plan(settings, servers, not no_demo, as_json)
+    plan = Plan(settings, servers, not no_demo, not no_worker, as_json)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_until_stopped(plan))
 
@@ -96,7 +101,9 @@ async def _live(plan: Plan, stopping: Stopping) -> None:
             tenants = await _demo(runtime, progress) if plan.demo else []
         with progress.step(Step.SERVING):
             app = create_app(runtime)
-        stack.push_async_callback(_cancel, asyncio.create_task(keep_sweeping(runtime.provisioning)))
+        if plan.worker:
+            worker = WorkerProcess(settings.data_dir, as_json=plan.as_json, stop_timeout_s=settings.jobs.stop_timeout_s)
+            stack.push_async_callback(_cancel, asyncio.create_task(worker.keep()))
         # Ended first: from then on, a server that is gone is meant to be.
         stack.push_async_callback(ended, asyncio.create_task(supervise(ground.embedded, stopping.ask)))
         await stopping.serve(app, reserved, lambda: _say_ready(plan, runtime, tenants))

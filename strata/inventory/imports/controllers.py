@@ -7,13 +7,22 @@ from litestar import Controller, Request, Response, get, post
 from litestar.params import QueryParameter
 
 from strata.identity.permissions import Permission, requires
-from strata.inventory.imports import repository
+from strata.inventory.idempotency import REPLAYED, IdempotencyKeyHeader, once, request_key
+from strata.inventory.imports import queueing, repository
 from strata.inventory.imports.files import SourceFile
 from strata.inventory.imports.mapping import packaged, packaged_names
-from strata.inventory.imports.runner import ImportRunner
-from strata.inventory.imports.schemas import ImportOptions, ImportSummary, RefusalOut, RunOut
+from strata.inventory.imports.models import ImportState
+from strata.inventory.imports.schemas import ImportOptions, RefusalOut, RunOut, UploadKey
 from strata.inventory.imports.uploads import spooled
-from strata.inventory.request_parameters import API_PREFIX, CursorParameter, LimitParameter, TextParameter
+from strata.inventory.request_parameters import (
+    API_PREFIX,
+    CursorParameter,
+    FieldsParameter,
+    IfNoneMatchHeader,
+    LimitParameter,
+    TextParameter,
+)
+from strata.inventory.resources import Resource
 from strata.platform.paging import DEFAULT_LIMIT, Page, Paging
 from strata.platform.settings import HttpSettings
 from strata.platform.tokens import Claims
@@ -37,6 +46,8 @@ FileName = Annotated[
         description="What the file is called; becomes the reference of opening stock.",
     ),
 ]
+_IMPORTS = Resource("imports", RunOut)
+_REFUSALS = Resource("refusals", RefusalOut)
 
 
 class ImportController(Controller):
@@ -46,12 +57,12 @@ class ImportController(Controller):
     # The body is counted as it is spooled; Litestar's own limit is for documents.
     @post(
         "/",
-        summary="Import a file",
+        summary="Upload a file to be imported",
         opt=requires(Permission.IMPORTS_WRITE),
-        status_code=201,
+        status_code=202,
         request_max_body_size=None,
     )
-    async def import_upload(
+    async def upload(
         self,
         request: Request[Any, Any, Any],
         context: TenantContext,
@@ -62,26 +73,27 @@ class ImportController(Controller):
         opening_stock: bool = False,
         again: bool = False,
         file_name: FileName = "upload",
-    ) -> Response[ImportSummary]:
-        """Send the file itself as the body: CSV, plain or packed with gzip. The answer comes when it is imported.
+        idempotency_key: IdempotencyKeyHeader = None,
+    ) -> Response[RunOut]:
+        """Send the file itself as the body: CSV, plain or packed with gzip. Workers import it; the answer is 202, and
+        its Location shows how far they are.
 
-        Cut off half way, send the same file again: it goes on where it was. A file that was imported before changes
-        nothing (200). Refused rows are no failure; they are listed under `refusals`.
+        A file that is queued already is not queued twice, and one that was imported before changes nothing (200).
+        Refused rows are no failure; they are listed under `refusals`.
         """
         chosen = packaged(mapping)
         async with spooled(request.stream(), http_settings.max_upload_bytes) as path:
-            summary = await ImportRunner(tenants, context).run(
-                SourceFile(path, file_name),
-                chosen,
-                ImportOptions(opening_stock=opening_stock),
-                actor=claims.sub,
-                again=again,
+            order = await queueing.look_at(
+                SourceFile(path, file_name), chosen, ImportOptions(opening_stock=opening_stock)
             )
-        return Response(
-            summary,
-            status_code=200 if summary.nothing_to_do else 201,
-            headers={"Location": f"{API_PREFIX}/imports/{summary.run.id}"},
-        )
+            uploaded = UploadKey(order.key.file_digest.hex(), order.key.mapping, order.key.options, again, file_name)
+            key = request_key(idempotency_key, "POST /imports", uploaded)
+            async with tenants.transaction(context) as session:
+                run, replayed = await once(
+                    session, key, RunOut, lambda: queueing.accept(session, order, actor=claims.sub, again=again)
+                )
+        headers = {"Location": f"{API_PREFIX}/imports/{run.id}", **(REPLAYED if replayed else {})}
+        return _IMPORTS.written(run, status=200 if run.state is ImportState.DONE else 202, headers=headers)
 
     @get("/", summary="List imports, the newest first", opt=requires(Permission.IMPORTS_READ))
     async def list_imports(
@@ -90,14 +102,48 @@ class ImportController(Controller):
         tenants: Tenants,
         limit: LimitParameter = DEFAULT_LIMIT,
         cursor: CursorParameter = None,
-    ) -> Page[RunOut]:
+        fields: FieldsParameter = None,
+        if_none_match: IfNoneMatchHeader = None,
+    ) -> Response[Page[RunOut]]:
         async with tenants.reading(context) as session:
-            return await repository.list_runs(session, Paging(limit, cursor))
+            page = await repository.list_runs(session, Paging(limit, cursor, fields))
+        return _IMPORTS.page(page, if_none_match)
 
     @get("/{import_id:uuid}", summary="One import, as far as it has come", opt=requires(Permission.IMPORTS_READ))
-    async def get_import(self, context: TenantContext, tenants: Tenants, import_id: UUID) -> RunOut:
+    async def get_import(
+        self,
+        context: TenantContext,
+        tenants: Tenants,
+        import_id: UUID,
+        fields: FieldsParameter = None,
+        if_none_match: IfNoneMatchHeader = None,
+    ) -> Response[RunOut]:
         async with tenants.reading(context) as session:
-            return await repository.run_by_id(session, import_id)
+            run = await repository.run_by_id(session, import_id)
+        return _IMPORTS.read(run, fields, if_none_match)
+
+    @post(
+        "/{import_id:uuid}/cancel",
+        summary="Stop an import; what is posted stays",
+        opt=requires(Permission.IMPORTS_WRITE),
+        status_code=200,
+    )
+    async def cancel(self, context: TenantContext, tenants: Tenants, import_id: UUID) -> Response[RunOut]:
+        """Once this is answered, nothing more of it is posted. Upload the same file again to go on where it was."""
+        async with tenants.transaction(context) as session:
+            run = await queueing.cancel(session, import_id)
+        return _IMPORTS.written(run)
+
+    @post(
+        "/{import_id:uuid}/resume",
+        summary="Go on with an import that failed",
+        opt=requires(Permission.IMPORTS_WRITE),
+        status_code=202,
+    )
+    async def resume(self, context: TenantContext, tenants: Tenants, import_id: UUID) -> Response[RunOut]:
+        async with tenants.transaction(context) as session:
+            run = await queueing.resume(session, import_id)
+        return _IMPORTS.written(run, status=202)
 
     @get(
         "/{import_id:uuid}/refusals", summary="Rows that were not taken, and why", opt=requires(Permission.IMPORTS_READ)
@@ -110,7 +156,10 @@ class ImportController(Controller):
         limit: LimitParameter = DEFAULT_LIMIT,
         cursor: CursorParameter = None,
         code: TextParameter = None,
-    ) -> Page[RefusalOut]:
+        fields: FieldsParameter = None,
+        if_none_match: IfNoneMatchHeader = None,
+    ) -> Response[Page[RefusalOut]]:
         async with tenants.reading(context) as session:
             await repository.run_by_id(session, import_id)
-            return await repository.list_refusals(session, import_id, Paging(limit, cursor), code=code)
+            page = await repository.list_refusals(session, import_id, Paging(limit, cursor, fields), code=code)
+        return _REFUSALS.page(page, if_none_match)

@@ -69,6 +69,46 @@ class ImportRunningError(ConflictError):
         self.headers["Retry-After"] = "5"
 
 
+class ImportQueuedError(ConflictError):
+    code = "import-queued"
+    title = "The import is queued"
+
+    def __init__(self, run_id: UUID) -> None:
+        super().__init__(
+            "Workers are importing this file already; wait for them, or cancel that import first.",
+            extra={"run_id": str(run_id)},
+        )
+        self.run_id = run_id
+
+
+class ImportDoneError(ConflictError):
+    code = "import-done"
+    title = "The import is done"
+
+    def __init__(self, run_id: UUID) -> None:
+        super().__init__(
+            f"Import {run_id} is done, and what it posted is in the ledger; reverse movements to take it back."
+        )
+
+
+class ImportNotQueuedError(ConflictError):
+    code = "import-not-queued"
+    title = "The import runs elsewhere"
+
+    def __init__(self, run_id: UUID) -> None:
+        super().__init__(f"Import {run_id} is run by a command, not by workers; stop that command.")
+
+
+class ImportNotResumableError(ConflictError):
+    code = "import-not-resumable"
+    title = "Nothing to resume"
+
+    def __init__(self, run_id: UUID) -> None:
+        super().__init__(
+            f"Import {run_id} has not failed among the workers, so nothing of it is kept; upload the file again."
+        )
+
+
 class ImportedOtherwiseError(ConflictError):
     code = "imported-otherwise"
     title = "Imported already, otherwise"
@@ -128,3 +168,14 @@ class UploadEmptyError(BadRequestError):
 
     def __init__(self) -> None:
         super().__init__("The request has no body; send the file itself as the body, not as a form.")
+
+
+class ReportNotYetError(BadRequestError):
+    code = "import-report-not-yet"
+    title = "No report yet"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A queued import has no report yet; leave --report out, and look at its page or run the command again without "
+            "--queue once it is done."
+        )

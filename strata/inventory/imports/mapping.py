@@ -166,6 +166,10 @@ def packaged_names() -> list[str]:
     return sorted(path.stem for path in PACKAGED.glob("*.toml"))
 
 
+def mapping_titles() -> dict[str, str]:
+    return {name: packaged(name).document.title for name in packaged_names()}
+
+
 def packaged(name: str) -> Mapping:
     """A mapping that comes with Strata. Names from outside go through here: none of them is ever used as a path."""
     if name not in packaged_names():
@@ -192,6 +196,10 @@ def parse(name: str, content: bytes) -> Mapping:
     problem = _problem(document)
     if problem is not None:
         raise MappingRefusedError(name, problem)
+    return mapping_of(name, document)
+
+
+def mapping_of(name: str, document: MappingDocument) -> Mapping:
     # Of the decoded document, so that a comment or a space more does not make a half-done run another one.
     digest = hashlib.sha256(msgspec.json.encode(document, order="deterministic")).hexdigest()
     return Mapping(name, digest, document)

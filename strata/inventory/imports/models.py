@@ -15,9 +15,17 @@ from strata.tenancy.scoping import TenantModel, Timestamped
 
 class ImportState(StrEnum):
     PENDING = "pending"
+    """Begun or uploaded; nobody is at it yet."""
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
+    """Of itself; it may be started again, as may a cancelled one."""
+    CANCELLED = "cancelled"
+
+
+UNDER_WAY = (ImportState.PENDING, ImportState.RUNNING)
+OVER = (ImportState.DONE, ImportState.CANCELLED)
+"""These have a `finished_at`, which the table checks."""
 
 
 class Phase(StrEnum):
@@ -51,9 +59,39 @@ class ImportRun(Timestamped, TenantModel):
     """Of the ledger lines that the accepted rows made, signed."""
     opening_sum: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     """Of the ledger lines that opening stock made."""
+    queued: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    """Whether workers are to do it; else the process that began it does."""
+    rows_total: Mapped[int | None]
+    """Known once the file has been read to its end."""
+    rows_before: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """Of `rows_read`, what an earlier start had settled."""
+    started_at: Mapped[datetime | None]
+    """When the first of the rows since then were begun."""
+    mapping_document: Mapped[dict[str, object] | None] = mapped_column(JSONB)
+    """As it was when the run was queued; workers need not have the file it came from."""
     failure: Mapped[str | None]
     created_by: Mapped[str]
     finished_at: Mapped[datetime | None]
+
+
+class ImportChunk(TenantModel):
+    """A piece of an uploaded file, until the run is planned."""
+
+    __tablename__ = "import_chunk"
+
+    run_id: Mapped[UUID]
+    number: Mapped[int]
+    content: Mapped[bytes]
+
+
+class ImportBatch(TenantModel):
+    """What one transaction of a queued run is to post. It is there until that is committed, and no longer."""
+
+    __tablename__ = "import_batch"
+
+    run_id: Mapped[UUID]
+    number: Mapped[int]
+    content: Mapped[bytes]
 
 
 class ImportRefusal(TenantModel):

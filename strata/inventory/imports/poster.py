@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 
 import msgspec
 
 from strata.inventory.imports import repository
 from strata.inventory.imports.batches import MOVEMENT_LINES, Batch, Group
-from strata.inventory.imports.mapping import Mapping
+from strata.inventory.imports.mapping import MovementPart
 from strata.inventory.imports.refusals import Refusal, RefusalCode
 from strata.inventory.imports.repository import Gain
 from strata.inventory.imports.rows import REFERENCE_LIMIT, Interpreter, Line
-from strata.inventory.imports.survey import Survey
 from strata.inventory.movements.errors import line_error
 from strata.inventory.movements.models import MovementKind
 from strata.inventory.movements.outcomes import Accepted, BatchOutcome, CancelledOut, Refused, Short, Shortage
@@ -35,9 +35,20 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Poster:
-    def __init__(self, mapping: Mapping, survey: Survey, *, actor: str, sku_limit: int | None) -> None:
-        self._bin = mapping.document.movement.bin
-        self._survey = survey
+    """`name`: what a product is called, by SKU; `begins_at`: the time of the file's first movement."""
+
+    def __init__(
+        self,
+        place: MovementPart,
+        name: Callable[[str], str],
+        *,
+        begins_at: datetime | None,
+        actor: str,
+        sku_limit: int | None,
+    ) -> None:
+        self._bin = place.bin
+        self._name = name
+        self._begins_at = begins_at
         self._actor = actor
         self._sku_limit = sku_limit
         self._known: set[str] = set()
@@ -62,7 +73,7 @@ class Poster:
                 lines=lacking[start : start + MOVEMENT_LINES],
                 reference=reference[:REFERENCE_LIMIT],
                 reason=OPENING_REASON,
-                occurred_at=self._survey.begins_at,
+                occurred_at=self._begins_at,
             )
             for start in range(0, len(lacking), MOVEMENT_LINES)
         ]
@@ -104,7 +115,7 @@ class Poster:
         return Step(gain, refusals, made.known)
 
     async def _ensure(self, session: TenantSession, skus: Sequence[str]) -> _Made:
-        products = [(sku, self._survey.name(sku)) for sku in skus]
+        products = [(sku, self._name(sku)) for sku in skus]
         ensured = await ensure_products(session, products, sku_limit=self._sku_limit)
         return _Made(ensured.created, ensured.refused, frozenset(skus) - ensured.refused)
 

@@ -8,19 +8,36 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Row, bindparam, func, select, text, update
+from sqlalchemy import ColumnElement, Float, Interval, Row, and_, bindparam, case, cast, func, select, text, update
 from sqlalchemy import Text as SqlText
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.orm import InstrumentedAttribute
 
-from strata.inventory.imports.errors import ImportedOtherwiseError, ImportRunningError, ImportUnknownError
-from strata.inventory.imports.models import ImportRefusal, ImportRun, ImportState, Phase
+from strata.inventory.imports.errors import (
+    ImportedOtherwiseError,
+    ImportQueuedError,
+    ImportRunningError,
+    ImportUnknownError,
+)
+from strata.inventory.imports.mapping import Mapping, MappingDocument, mapping_of
+from strata.inventory.imports.models import UNDER_WAY, ImportRefusal, ImportRun, ImportState, Phase
 from strata.inventory.imports.refusals import Refusal
 from strata.inventory.imports.schemas import RefusalOut, RunOptions, RunOut
-from strata.platform.paging import Keyset, Page, Paging
+from strata.platform.listing import Listing
+from strata.platform.paging import AnySelect, Keyset, Page, Paging
 from strata.tenancy.session import TenantReadSession, TenantSession
 
-_RUN = (
+# As fast as since this start; the elapsed time is that of the rows since then.
+_SETTLED = ImportRun.rows_read - ImportRun.rows_before
+_TOOK_S = cast(func.extract("epoch", ImportRun.updated_at - ImportRun.started_at), Float)
+_LEFT_S = _TOOK_S * (ImportRun.rows_total - ImportRun.rows_read) / _SETTLED
+_EXPECTED_AT = case(
+    (
+        and_(ImportRun.state == ImportState.RUNNING, _SETTLED > 0),
+        ImportRun.updated_at + func.make_interval(0, 0, 0, 0, 0, 0, _LEFT_S, type_=Interval),
+    )
+).label("expected_at")
+_RUN: tuple[ColumnElement[Any] | InstrumentedAttribute[Any], ...] = (
     ImportRun.id,
     ImportRun.file_name,
     ImportRun.mapping,
@@ -28,6 +45,7 @@ _RUN = (
     ImportRun.state,
     ImportRun.phase,
     ImportRun.checkpoint,
+    ImportRun.rows_total,
     ImportRun.rows_read,
     ImportRun.lines_accepted,
     ImportRun.lines_refused,
@@ -35,22 +53,22 @@ _RUN = (
     ImportRun.movements_posted,
     ImportRun.quantity_sum,
     ImportRun.opening_sum,
+    ImportRun.queued,
     ImportRun.failure,
     ImportRun.created_by,
     ImportRun.created_at,
     ImportRun.updated_at,
+    _EXPECTED_AT,
     ImportRun.finished_at,
 )
-_RUNS = select(*_RUN)
-_NEWEST_FIRST = Keyset(ImportRun.id, descending=True)
-_BY_LINE = Keyset(ImportRefusal.row_number)
-_REFUSAL: tuple[InstrumentedAttribute[Any], ...] = (
-    ImportRefusal.row_number,
-    ImportRefusal.code,
-    ImportRefusal.message,
-    ImportRefusal.source,
+_RUNS: AnySelect = select(*_RUN)
+_REFUSALS: AnySelect = select(
+    ImportRefusal.row_number.label("line"), ImportRefusal.code, ImportRefusal.message, ImportRefusal.source
 )
-_REFUSALS = select(*_REFUSAL)
+
+
+LEASE_S = 5.0
+"""How long a run that a process has marked as running and that does not move is left to it."""
 
 
 class RunKey(msgspec.Struct, frozen=True):
@@ -85,9 +103,25 @@ class Gain(msgspec.Struct, frozen=True):
 
 
 async def claim(
-    session: TenantSession, key: RunKey, *, file_name: str, actor: str, lease: timedelta, again: bool
+    session: TenantSession, key: RunKey, *, file_name: str, rows: int, actor: str, lease: timedelta, again: bool
 ) -> Claim:
-    """Find or begin the run and mark it as running.
+    """Find or begin the run and mark it as running, in this process."""
+    run, left_s = await find_or_begin(session, key, file_name=file_name, actor=actor, lease=lease)
+    if run.state is ImportState.DONE:
+        return Claim(run)
+    if run.queued and run.state in UNDER_WAY:
+        raise ImportQueuedError(run.id)
+    if run.state is ImportState.RUNNING and left_s > 0:
+        return Claim(run, left_s)
+    if not again:
+        await refuse_second_posting(session, run.id, key.file_digest)
+    return Claim(await start(session, run.id, rows=rows, queued=False))
+
+
+async def find_or_begin(
+    session: TenantSession, key: RunKey, *, file_name: str, actor: str, lease: timedelta
+) -> tuple[RunOut, float]:
+    """The run, locked, and for how many seconds it is left to a process that marked it as running.
 
     The row's lock makes a second starter wait for a transaction that a killed one has still under way.
     """
@@ -113,17 +147,38 @@ async def claim(
             .with_for_update()
         )
     ).one()
-    run = _run(row[:-1])
-    if run.state is ImportState.DONE:
-        return Claim(run)
-    if run.state is ImportState.RUNNING and row[-1] > 0:
-        return Claim(run, float(row[-1]))
-    if not again:
-        await _refuse_second_posting(session, run.id, key.file_digest)
-    return Claim(await _change(session, run.id, state=ImportState.RUNNING, failure=None))
+    return _run(row[:-1]), float(row[-1])
 
 
-async def _refuse_second_posting(session: TenantSession, run_id: UUID, digest: bytes) -> None:
+async def start(session: TenantSession, run_id: UUID, *, rows: int, queued: bool) -> RunOut:
+    """The file has been read to its end, and the first batch comes next."""
+    return await change(
+        session,
+        run_id,
+        state=ImportState.RUNNING,
+        queued=queued,
+        rows_total=rows,
+        rows_before=ImportRun.rows_read,
+        started_at=func.clock_timestamp(),
+        failure=None,
+        finished_at=None,
+    )
+
+
+async def locked(session: TenantSession, run_id: UUID) -> RunOut:
+    row = (await session.execute(_RUNS.where(ImportRun.id == run_id).with_for_update())).one_or_none()
+    if row is None:
+        raise ImportUnknownError(run_id)
+    return _run(row)
+
+
+async def queued_mapping(session: TenantReadSession, run: RunOut) -> Mapping:
+    """As it was when the run was queued."""
+    document = await session.scalar(select(ImportRun.mapping_document).where(ImportRun.id == run.id))
+    return mapping_of(run.mapping, msgspec.convert(document, MappingDocument))
+
+
+async def refuse_second_posting(session: TenantSession, run_id: UUID, digest: bytes) -> None:
     other = (
         await session.execute(
             select(ImportRun.id, ImportRun.lines_accepted)
@@ -153,7 +208,7 @@ async def hold(session: TenantSession, run_id: UUID, position: Position) -> None
 
 async def advance(session: TenantSession, run_id: UUID, to: Position, gain: Gain) -> RunOut:
     """Of a run that this transaction holds."""
-    return await _change(
+    return await change(
         session,
         run_id,
         phase=to.phase,
@@ -169,15 +224,15 @@ async def advance(session: TenantSession, run_id: UUID, to: Position, gain: Gain
 
 
 async def finish(session: TenantSession, run_id: UUID) -> RunOut:
-    return await _change(session, run_id, state=ImportState.DONE, finished_at=func.clock_timestamp())
+    return await change(session, run_id, state=ImportState.DONE, finished_at=func.clock_timestamp())
 
 
 async def fail(session: TenantSession, run_id: UUID, failure: str) -> RunOut:
     """To be started again: the checkpoint stays, and nobody needs to wait for a lease."""
-    return await _change(session, run_id, state=ImportState.FAILED, failure=failure)
+    return await change(session, run_id, state=ImportState.FAILED, failure=failure)
 
 
-async def _change(session: TenantSession, run_id: UUID, **values: object) -> RunOut:
+async def change(session: TenantSession, run_id: UUID, **values: object) -> RunOut:
     statement = (
         update(ImportRun)
         .where(ImportRun.id == run_id)
@@ -233,27 +288,25 @@ async def on_hand(session: TenantSession, skus: Sequence[str], bin_code: str) ->
 
 
 async def run_by_id(session: TenantReadSession, run_id: UUID) -> RunOut:
-    row = (await session.execute(_RUNS.where(ImportRun.id == run_id))).one_or_none()
-    if row is None:
+    run = await _RUN_LIST.one(session, ImportRun.id == run_id)
+    if run is None:
         raise ImportUnknownError(run_id)
-    return _run(row)
+    return run
 
 
 async def list_runs(session: TenantReadSession, paging: Paging) -> Page[RunOut]:
     """The newest first."""
-    rows = (await session.execute(_NEWEST_FIRST.select_page(_RUNS, paging))).all()
-    return _NEWEST_FIRST.page(rows, paging, item=_run, position=lambda row: (row.id,))
+    return await _RUN_LIST.page(session, paging)
 
 
 async def list_refusals(
     session: TenantReadSession, run_id: UUID, paging: Paging, *, code: str | None = None
 ) -> Page[RefusalOut]:
     """In the order of the file."""
-    statement = _REFUSALS.where(ImportRefusal.run_id == run_id)
+    conditions = [ImportRefusal.run_id == run_id]
     if code is not None:
-        statement = statement.where(ImportRefusal.code == code)
-    rows = (await session.execute(_BY_LINE.select_page(statement, paging))).all()
-    return _BY_LINE.page(rows, paging, item=lambda row: RefusalOut(*row), position=lambda row: (row.row_number,))
+        conditions.append(ImportRefusal.code == code)
+    return await _REFUSAL_LIST.page(session, paging, *conditions)
 
 
 async def count_refusals(session: TenantReadSession, run_id: UUID) -> dict[str, int]:
@@ -269,3 +322,7 @@ async def count_refusals(session: TenantReadSession, run_id: UUID) -> dict[str, 
 
 def _run(row: Row[Any] | Sequence[Any]) -> RunOut:
     return msgspec.convert(dict(zip(RunOut.__struct_fields__, row, strict=True)), RunOut)
+
+
+_RUN_LIST = Listing(RunOut, _RUNS, Keyset(ImportRun.id, descending=True), make=_run)
+_REFUSAL_LIST = Listing(RefusalOut, _REFUSALS, Keyset(ImportRefusal.row_number))

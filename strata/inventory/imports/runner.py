@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 from datetime import timedelta
 from functools import partial
@@ -23,6 +23,7 @@ from typing import TypeVar
 import msgspec
 
 from strata.inventory.imports import repository
+from strata.inventory.imports.ahead import ahead
 from strata.inventory.imports.batches import batches
 from strata.inventory.imports.errors import FileChangedError, ImportRunningError
 from strata.inventory.imports.files import SourceFile
@@ -41,8 +42,6 @@ from strata.tenancy.errors import ConcurrentUpdateError
 from strata.tenancy.session import Tenants, TenantSession
 
 BATCH_ROWS = 4000
-LEASE_S = 5.0
-"""How long a run that is marked as running and does not move is left to whoever marked it."""
 _TRIES = 5
 _FIRST_PAUSE_S = 0.2
 
@@ -63,7 +62,12 @@ Listener = Callable[[Progress], None]
 
 class ImportRunner:
     def __init__(
-        self, tenants: Tenants, context: TenantContext, *, batch_rows: int = BATCH_ROWS, lease_s: float = LEASE_S
+        self,
+        tenants: Tenants,
+        context: TenantContext,
+        *,
+        batch_rows: int = BATCH_ROWS,
+        lease_s: float = repository.LEASE_S,
     ) -> None:
         self._tenants = tenants
         self._context = context
@@ -110,7 +114,7 @@ class ImportRunner:
     ) -> RunOut:
         seen: RunOut | None = None
         while True:
-            claim = await self._try_claim(key, file_name, actor, again=again)
+            claim = await self._try_claim(key, file_name, actor, surveyed.rows, again=again)
             run = claim.run
             if not claim.wait_s:
                 return run
@@ -120,10 +124,16 @@ class ImportRunner:
             listener(Progress("waiting", run.rows_read, surveyed.rows, run.lines_accepted, run.lines_refused))
             await asyncio.sleep(claim.wait_s)
 
-    async def _try_claim(self, key: RunKey, file_name: str, actor: str, *, again: bool) -> Claim:
+    async def _try_claim(self, key: RunKey, file_name: str, actor: str, rows: int, *, again: bool) -> Claim:
         async with self._tenants.transaction(self._context) as session:
             return await repository.claim(
-                session, key, file_name=file_name, actor=actor, lease=timedelta(seconds=self._lease_s), again=again
+                session,
+                key,
+                file_name=file_name,
+                rows=rows,
+                actor=actor,
+                lease=timedelta(seconds=self._lease_s),
+                again=again,
             )
 
 
@@ -148,7 +158,13 @@ class _Task:
         self._mapping = mapping
         self._survey = surveyed
         self._listener = listener
-        self._poster = Poster(mapping, surveyed, actor=actor, sku_limit=context.limits.skus)
+        self._poster = Poster(
+            mapping.document.movement,
+            surveyed.name,
+            begins_at=surveyed.begins_at,
+            actor=actor,
+            sku_limit=context.limits.skus,
+        )
 
     async def perform(self, batch_rows: int) -> RunOut:
         try:
@@ -188,7 +204,7 @@ class _Task:
             records = CsvRecords(text, self._mapping, self._file.name)
             interpreter = Interpreter(self._mapping, records.columns)
             rest = islice(records, self._run.checkpoint, None)
-            async with aclosing(_ahead(batches(rest, interpreter, batch_rows))) as ready:
+            async with aclosing(ahead(batches(rest, interpreter, batch_rows))) as ready:
                 async for batch in ready:
                     self._file.check_unchanged()
                     step = partial(self._poster.post, batch=batch, interpreter=interpreter)
@@ -237,16 +253,3 @@ class _Task:
 
 async def _nothing(_: TenantSession) -> Step:
     return Step()
-
-
-async def _ahead(items: Iterator[T]) -> AsyncGenerator[T, None]:
-    """Makes the next item in a thread while the last is dealt with: PostgreSQL and we work at the same time."""
-    upcoming = asyncio.create_task(asyncio.to_thread(next, items, None))
-    try:
-        # Shielded: a thread cannot be cancelled, only waited for.
-        while (item := await asyncio.shield(upcoming)) is not None:
-            upcoming = asyncio.create_task(asyncio.to_thread(next, items, None))
-            yield item
-    finally:
-        # It reads a file that the caller closes next. Whether it failed is of no interest any more.
-        await asyncio.gather(upcoming, return_exceptions=True)

@@ -29,7 +29,10 @@ class RunOut(msgspec.Struct, frozen=True):
     state: ImportState
     phase: Phase
     checkpoint: int
+    rows_total: int | None
+    """Rows in the file; null until it has been read to its end."""
     rows_read: int
+    """Of them, those whose outcome is committed: lines_accepted + lines_refused."""
     lines_accepted: int
     lines_refused: int
     products_created: int
@@ -39,10 +42,14 @@ class RunOut(msgspec.Struct, frozen=True):
     """What the accepted rows did to the stock, in units; negative: more went than came."""
     opening_sum: int
     """Units received as opening stock."""
+    queued: bool
+    """Workers do it; false: the process that began it."""
     failure: str | None
     created_by: str
     created_at: datetime
     updated_at: datetime
+    expected_at: datetime | None
+    """When it will be done at the pace so far; null when that cannot be said."""
     finished_at: datetime | None
 
 
@@ -73,3 +80,13 @@ class RefusalOut(msgspec.Struct, frozen=True):
     message: str
     source: dict[str, str]
     """The row by columns, or {"text": …} when it could not be split into them."""
+
+
+class UploadKey(msgspec.Struct, frozen=True):
+    """What makes an upload the same request as an earlier one."""
+
+    file_digest: str
+    mapping: str
+    options: RunOptions
+    again: bool
+    file_name: str

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from typing import Annotated
 from uuid import UUID
 
 from litestar import Controller, Response, get, patch, post
@@ -8,7 +8,7 @@ from litestar.openapi.spec import Example
 from litestar.params import Body
 
 from strata.identity.permissions import Permission, requires
-from strata.inventory.idempotency import REPLAYED, IdempotencyKeyHeader, once, request_key
+from strata.inventory.idempotency import IdempotencyKeyHeader
 from strata.inventory.locations import repository, service
 from strata.inventory.locations.schemas import (
     BinFilter,
@@ -22,34 +22,28 @@ from strata.inventory.locations.schemas import (
     ZoneOut,
 )
 from strata.inventory.request_parameters import (
-    API_PREFIX,
     CursorParameter,
+    FieldsParameter,
     IfMatchHeader,
+    IfNoneMatchHeader,
     LimitParameter,
     SearchParameter,
     TextParameter,
 )
-from strata.platform.etags import etag
+from strata.inventory.resources import Resource
 from strata.platform.paging import DEFAULT_LIMIT, Page, Paging
 from strata.tenancy.context import TenantContext
 from strata.tenancy.session import Tenants
 
-T = TypeVar("T", WarehouseOut, ZoneOut, BinOut)
+WAREHOUSES = Resource("warehouses", WarehouseOut)
+ZONES = Resource("zones", ZoneOut)
+BINS = Resource("bins", BinOut)
 
 _SOME_ID = "0197a000-0000-7000-8000-000000000001"
 _WAREHOUSE = Example(summary="A warehouse", value={"code": "HAM", "name": "Hamburg"})
 _ZONE = Example(summary="A zone", value={"warehouse_id": _SOME_ID, "code": "PICK", "name": "Picking shelves"})
 _BIN = Example(summary="A bin", value={"zone_id": _SOME_ID, "code": "HAM-A-01-1"})
 _OFF = Example(summary="Out of use", value={"active": False})
-
-
-def _answer(place: T, *, status: int = 200, headers: dict[str, str] | None = None) -> Response[T]:
-    return Response(place, status_code=status, headers={"ETag": etag(place.version), **(headers or {})})
-
-
-def _created(place: T, collection: str, *, replayed: bool) -> Response[T]:
-    headers = {"Location": f"{API_PREFIX}/{collection}/{place.id}", **(REPLAYED if replayed else {})}
-    return _answer(place, status=201, headers=headers)
 
 
 class WarehouseController(Controller):
@@ -64,16 +58,25 @@ class WarehouseController(Controller):
         limit: LimitParameter = DEFAULT_LIMIT,
         cursor: CursorParameter = None,
         active: bool | None = None,
-    ) -> Page[WarehouseOut]:
+        fields: FieldsParameter = None,
+        if_none_match: IfNoneMatchHeader = None,
+    ) -> Response[Page[WarehouseOut]]:
         async with tenants.reading(context) as session:
-            return await repository.list_warehouses(session, Paging(limit, cursor), active=active)
+            page = await repository.list_warehouses(session, Paging(limit, cursor, fields), active=active)
+        return WAREHOUSES.page(page, if_none_match)
 
     @get("/{warehouse_id:uuid}", summary="One warehouse", opt=requires(Permission.LOCATIONS_READ))
     async def get_warehouse(
-        self, context: TenantContext, tenants: Tenants, warehouse_id: UUID
+        self,
+        context: TenantContext,
+        tenants: Tenants,
+        warehouse_id: UUID,
+        fields: FieldsParameter = None,
+        if_none_match: IfNoneMatchHeader = None,
     ) -> Response[WarehouseOut]:
         async with tenants.reading(context) as session:
-            return _answer(await repository.warehouse_by_id(session, warehouse_id))
+            found = await repository.warehouse_by_id(session, warehouse_id)
+        return WAREHOUSES.read(found, fields, if_none_match)
 
     @post("/", summary="Create a warehouse", opt=requires(Permission.LOCATIONS_WRITE))
     async def create_warehouse(
@@ -83,10 +86,9 @@ class WarehouseController(Controller):
         data: Annotated[WarehouseIn, Body(examples=[_WAREHOUSE])],
         idempotency_key: IdempotencyKeyHeader = None,
     ) -> Response[WarehouseOut]:
-        key = request_key(idempotency_key, "POST /warehouses", data)
-        async with tenants.transaction(context) as session:
-            place, replayed = await once(session, key, WarehouseOut, lambda: service.create_warehouse(session, data))
-        return _created(place, "warehouses", replayed=replayed)
+        return await WAREHOUSES.create(
+            context, tenants, data, idempotency_key, lambda session: service.create_warehouse(session, data)
+        )
 
     @patch("/{warehouse_id:uuid}", summary="Change a warehouse", opt=requires(Permission.LOCATIONS_WRITE))
     async def change_warehouse(
@@ -98,7 +100,8 @@ class WarehouseController(Controller):
         if_match: IfMatchHeader = None,
     ) -> Response[WarehouseOut]:
         async with tenants.transaction(context) as session:
-            return _answer(await service.change_warehouse(session, warehouse_id, data, if_match=if_match))
+            changed = await service.change_warehouse(session, warehouse_id, data, if_match=if_match)
+        return WAREHOUSES.written(changed)
 
 
 class ZoneController(Controller):
@@ -114,14 +117,27 @@ class ZoneController(Controller):
         cursor: CursorParameter = None,
         warehouse: TextParameter = None,
         active: bool | None = None,
-    ) -> Page[ZoneOut]:
+        fields: FieldsParameter = None,
+        if_none_match: IfNoneMatchHeader = None,
+    ) -> Response[Page[ZoneOut]]:
         async with tenants.reading(context) as session:
-            return await repository.list_zones(session, Paging(limit, cursor), warehouse=warehouse, active=active)
+            page = await repository.list_zones(
+                session, Paging(limit, cursor, fields), warehouse=warehouse, active=active
+            )
+        return ZONES.page(page, if_none_match)
 
     @get("/{zone_id:uuid}", summary="One zone", opt=requires(Permission.LOCATIONS_READ))
-    async def get_zone(self, context: TenantContext, tenants: Tenants, zone_id: UUID) -> Response[ZoneOut]:
+    async def get_zone(
+        self,
+        context: TenantContext,
+        tenants: Tenants,
+        zone_id: UUID,
+        fields: FieldsParameter = None,
+        if_none_match: IfNoneMatchHeader = None,
+    ) -> Response[ZoneOut]:
         async with tenants.reading(context) as session:
-            return _answer(await repository.zone_by_id(session, zone_id))
+            found = await repository.zone_by_id(session, zone_id)
+        return ZONES.read(found, fields, if_none_match)
 
     @post("/", summary="Create a zone", opt=requires(Permission.LOCATIONS_WRITE))
     async def create_zone(
@@ -131,10 +147,9 @@ class ZoneController(Controller):
         data: Annotated[ZoneIn, Body(examples=[_ZONE])],
         idempotency_key: IdempotencyKeyHeader = None,
     ) -> Response[ZoneOut]:
-        key = request_key(idempotency_key, "POST /zones", data)
-        async with tenants.transaction(context) as session:
-            place, replayed = await once(session, key, ZoneOut, lambda: service.create_zone(session, data))
-        return _created(place, "zones", replayed=replayed)
+        return await ZONES.create(
+            context, tenants, data, idempotency_key, lambda session: service.create_zone(session, data)
+        )
 
     @patch("/{zone_id:uuid}", summary="Change a zone", opt=requires(Permission.LOCATIONS_WRITE))
     async def change_zone(
@@ -146,7 +161,8 @@ class ZoneController(Controller):
         if_match: IfMatchHeader = None,
     ) -> Response[ZoneOut]:
         async with tenants.transaction(context) as session:
-            return _answer(await service.change_zone(session, zone_id, data, if_match=if_match))
+            changed = await service.change_zone(session, zone_id, data, if_match=if_match)
+        return ZONES.written(changed)
 
 
 class BinController(Controller):
@@ -164,15 +180,26 @@ class BinController(Controller):
         zone: TextParameter = None,
         active: bool | None = None,
         q: SearchParameter = None,
-    ) -> Page[BinOut]:
+        fields: FieldsParameter = None,
+        if_none_match: IfNoneMatchHeader = None,
+    ) -> Response[Page[BinOut]]:
         wanted = BinFilter(warehouse=warehouse, zone=zone, active=active, q=q)
         async with tenants.reading(context) as session:
-            return await repository.list_bins(session, Paging(limit, cursor), wanted)
+            page = await repository.list_bins(session, Paging(limit, cursor, fields), wanted)
+        return BINS.page(page, if_none_match)
 
     @get("/{bin_id:uuid}", summary="One bin", opt=requires(Permission.LOCATIONS_READ))
-    async def get_bin(self, context: TenantContext, tenants: Tenants, bin_id: UUID) -> Response[BinOut]:
+    async def get_bin(
+        self,
+        context: TenantContext,
+        tenants: Tenants,
+        bin_id: UUID,
+        fields: FieldsParameter = None,
+        if_none_match: IfNoneMatchHeader = None,
+    ) -> Response[BinOut]:
         async with tenants.reading(context) as session:
-            return _answer(await repository.bin_by_id(session, bin_id))
+            found = await repository.bin_by_id(session, bin_id)
+        return BINS.read(found, fields, if_none_match)
 
     @post("/", summary="Create a bin", opt=requires(Permission.LOCATIONS_WRITE))
     async def create_bin(
@@ -182,13 +209,14 @@ class BinController(Controller):
         data: Annotated[BinIn, Body(examples=[_BIN])],
         idempotency_key: IdempotencyKeyHeader = None,
     ) -> Response[BinOut]:
-        key = request_key(idempotency_key, "POST /bins", data)
         limit = context.limits.locations
-        async with tenants.transaction(context) as session:
-            place, replayed = await once(
-                session, key, BinOut, lambda: service.create_bin(session, data, location_limit=limit)
-            )
-        return _created(place, "bins", replayed=replayed)
+        return await BINS.create(
+            context,
+            tenants,
+            data,
+            idempotency_key,
+            lambda session: service.create_bin(session, data, location_limit=limit),
+        )
 
     @patch("/{bin_id:uuid}", summary="Change a bin", opt=requires(Permission.LOCATIONS_WRITE))
     async def change_bin(
@@ -201,4 +229,5 @@ class BinController(Controller):
     ) -> Response[BinOut]:
         limit = context.limits.locations
         async with tenants.transaction(context) as session:
-            return _answer(await service.change_bin(session, bin_id, data, if_match=if_match, location_limit=limit))
+            changed = await service.change_bin(session, bin_id, data, if_match=if_match, location_limit=limit)
+        return BINS.written(changed)

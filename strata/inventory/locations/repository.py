@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import TypeVar
 from uuid import UUID
 
-from sqlalchemy import Row, and_, select
+from sqlalchemy import ColumnElement, and_, select
 
 from strata.inventory.locations.errors import Place, PlaceNotFoundError
 from strata.inventory.locations.models import Bin, Warehouse, Zone
 from strata.inventory.locations.schemas import BinFilter, BinOut, WarehouseOut, ZoneOut
+from strata.platform.listing import Listing
 from strata.platform.paging import AnySelect, Keyset, Page, Paging
 from strata.tenancy.session import TenantReadSession
 
@@ -50,33 +52,27 @@ _BINS: AnySelect = (
     .join(Warehouse, and_(Warehouse.tenant_id == Zone.tenant_id, Warehouse.id == Zone.warehouse_id))
 )
 
-_WAREHOUSE_ORDER = Keyset(Warehouse.code)
-_ZONE_ORDER = Keyset(Warehouse.code, Zone.code)
-_BIN_ORDER = Keyset(Bin.code)
+_WAREHOUSE_LIST = Listing(WarehouseOut, _WAREHOUSES, Keyset(Warehouse.code))
+_ZONE_LIST = Listing(ZoneOut, _ZONES, Keyset(Warehouse.code, Zone.code))
+_BIN_LIST = Listing(BinOut, _BINS, Keyset(Bin.code))
+
+T = TypeVar("T", WarehouseOut, ZoneOut, BinOut)
 
 
 async def list_warehouses(
     session: TenantReadSession, paging: Paging, *, active: bool | None = None
 ) -> Page[WarehouseOut]:
-    statement = _WAREHOUSES
-    if active is not None:
-        statement = statement.where(Warehouse.active.is_(active))
-    rows = (await session.execute(_WAREHOUSE_ORDER.select_page(statement, paging))).all()
-    return _WAREHOUSE_ORDER.page(rows, paging, item=lambda row: WarehouseOut(*row), position=lambda row: (row.code,))
+    conditions = [] if active is None else [Warehouse.active.is_(active)]
+    return await _WAREHOUSE_LIST.page(session, paging, *conditions)
 
 
 async def list_zones(
     session: TenantReadSession, paging: Paging, *, warehouse: str | None = None, active: bool | None = None
 ) -> Page[ZoneOut]:
-    statement = _ZONES
+    conditions: list[ColumnElement[bool]] = [] if active is None else [Zone.active.is_(active)]
     if warehouse is not None:
-        statement = statement.where(Warehouse.code == warehouse)
-    if active is not None:
-        statement = statement.where(Zone.active.is_(active))
-    rows = (await session.execute(_ZONE_ORDER.select_page(statement, paging))).all()
-    return _ZONE_ORDER.page(
-        rows, paging, item=lambda row: ZoneOut(*row), position=lambda row: (row.warehouse, row.code)
-    )
+        conditions.append(Warehouse.code == warehouse)
+    return await _ZONE_LIST.page(session, paging, *conditions)
 
 
 async def list_bins(
@@ -84,39 +80,37 @@ async def list_bins(
     paging: Paging,
     wanted: BinFilter = BinFilter(),  # noqa: B008 - frozen
 ) -> Page[BinOut]:
-    statement = _BINS
+    return await _BIN_LIST.page(session, paging, *_bin_conditions(wanted))
+
+
+def _bin_conditions(wanted: BinFilter) -> Iterator[ColumnElement[bool]]:
     if wanted.warehouse is not None:
-        statement = statement.where(Warehouse.code == wanted.warehouse)
+        yield Warehouse.code == wanted.warehouse
     if wanted.zone is not None:
-        statement = statement.where(Zone.code == wanted.zone)
+        yield Zone.code == wanted.zone
     if wanted.active is not None:
-        statement = statement.where(Bin.active.is_(wanted.active))
+        yield Bin.active.is_(wanted.active)
     if wanted.q:
-        statement = statement.where(Bin.code.icontains(wanted.q, autoescape=True))
-    rows = (await session.execute(_BIN_ORDER.select_page(statement, paging))).all()
-    return _BIN_ORDER.page(rows, paging, item=lambda row: BinOut(*row), position=lambda row: (row.code,))
+        yield Bin.code.icontains(wanted.q, autoescape=True)
 
 
 async def warehouse_by_id(session: TenantReadSession, warehouse_id: UUID) -> WarehouseOut:
-    return WarehouseOut(
-        *await _one(session, _WAREHOUSES.where(Warehouse.id == warehouse_id), Place.WAREHOUSE, warehouse_id)
-    )
+    return _found(await _WAREHOUSE_LIST.one(session, Warehouse.id == warehouse_id), Place.WAREHOUSE, warehouse_id)
 
 
 async def zone_by_id(session: TenantReadSession, zone_id: UUID) -> ZoneOut:
-    return ZoneOut(*await _one(session, _ZONES.where(Zone.id == zone_id), Place.ZONE, zone_id))
+    return _found(await _ZONE_LIST.one(session, Zone.id == zone_id), Place.ZONE, zone_id)
 
 
 async def bin_by_id(session: TenantReadSession, bin_id: UUID) -> BinOut:
-    return BinOut(*await _one(session, _BINS.where(Bin.id == bin_id), Place.BIN, bin_id))
+    return _found(await _BIN_LIST.one(session, Bin.id == bin_id), Place.BIN, bin_id)
 
 
 async def bin_by_code(session: TenantReadSession, code: str) -> BinOut:
-    return BinOut(*await _one(session, _BINS.where(Bin.code == code), Place.BIN, code))
+    return _found(await _BIN_LIST.one(session, Bin.code == code), Place.BIN, code)
 
 
-async def _one(session: TenantReadSession, statement: AnySelect, place: Place, name: object) -> Row[*tuple[Any, ...]]:
-    row = (await session.execute(statement)).one_or_none()
-    if row is None:
-        raise PlaceNotFoundError(place, name)
-    return row
+def _found(place: T | None, kind: Place, name: object) -> T:
+    if place is None:
+        raise PlaceNotFoundError(kind, name)
+    return place

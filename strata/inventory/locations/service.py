@@ -16,6 +16,7 @@ from sqlalchemy import exists, select
 from sqlalchemy.exc import IntegrityError
 
 from strata.inventory import quotas
+from strata.inventory.events import BinRezoned
 from strata.inventory.locations.errors import (
     Place,
     PlaceInUseError,
@@ -38,6 +39,7 @@ from strata.inventory.locations.schemas import (
 from strata.inventory.quotas import Quota
 from strata.inventory.stock.models import StockBalance
 from strata.platform.etags import check_if_match
+from strata.tenancy.events.emitting import emit
 from strata.tenancy.session import TenantSession
 
 P = TypeVar("P", Warehouse, Zone, Bin)
@@ -103,7 +105,10 @@ async def change_bin(
     if patch.zone_id is not msgspec.UNSET or (patch.active is True and not was_active):
         zone_id = row.zone_id if patch.zone_id is msgspec.UNSET else patch.zone_id
         await _active_parent(session, Zone, zone_id)
+    old_zone_id = row.zone_id
     await _apply(session, row, patch)
+    if row.zone_id != old_zone_id:
+        await emit(session, BinRezoned(bin_id, old_zone_id, row.zone_id))
     if row.active and not was_active:
         await quotas.take(session, Quota.LOCATIONS, location_limit)
     elif was_active and not row.active:

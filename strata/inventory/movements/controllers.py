@@ -13,7 +13,15 @@ from strata.inventory.movements import posting, repository
 from strata.inventory.movements.models import MovementKind
 from strata.inventory.movements.outcomes import PostedMovement
 from strata.inventory.movements.schemas import MovementFilter, MovementIn, MovementOut, ReversalIn, check_lines
-from strata.inventory.request_parameters import API_PREFIX, CursorParameter, LimitParameter, TextParameter
+from strata.inventory.request_parameters import (
+    API_PREFIX,
+    CursorParameter,
+    FieldsParameter,
+    IfNoneMatchHeader,
+    LimitParameter,
+    TextParameter,
+)
+from strata.inventory.resources import Resource
 from strata.platform.paging import DEFAULT_LIMIT, Page, Paging
 from strata.platform.tokens import Claims
 from strata.tenancy.context import TenantContext
@@ -38,6 +46,8 @@ _TRANSFER = Example(
     },
 )
 _REVERSAL = Example(summary="Why", value={"reason": "entered twice"})
+_HEADS = Resource("movements", MovementOut)
+_MOVEMENTS = Resource("movements", PostedMovement)
 
 
 def _posted(movement: PostedMovement, *, replayed: bool) -> Response[PostedMovement]:
@@ -75,15 +85,26 @@ class MovementController(Controller):
         cursor: CursorParameter = None,
         kind: MovementKind | None = None,
         reference: TextParameter = None,
-    ) -> Page[MovementOut]:
+        fields: FieldsParameter = None,
+        if_none_match: IfNoneMatchHeader = None,
+    ) -> Response[Page[MovementOut]]:
         wanted = MovementFilter(kind=kind, reference=reference)
         async with tenants.reading(context) as session:
-            return await repository.list_movements(session, Paging(limit, cursor), wanted)
+            page = await repository.list_movements(session, Paging(limit, cursor, fields), wanted)
+        return _HEADS.page(page, if_none_match)
 
     @get("/{movement_id:uuid}", summary="One movement with its lines", opt=requires(Permission.MOVEMENTS_READ))
-    async def get_movement(self, context: TenantContext, tenants: Tenants, movement_id: UUID) -> PostedMovement:
+    async def get_movement(
+        self,
+        context: TenantContext,
+        tenants: Tenants,
+        movement_id: UUID,
+        fields: FieldsParameter = None,
+        if_none_match: IfNoneMatchHeader = None,
+    ) -> Response[PostedMovement]:
         async with tenants.reading(context) as session:
-            return await repository.movement_by_id(session, movement_id)
+            movement = await repository.movement_by_id(session, movement_id)
+        return _MOVEMENTS.read(movement, fields, if_none_match)
 
     @post("/{movement_id:uuid}/reversal", summary="Reverse a movement, once", opt=requires(Permission.MOVEMENTS_WRITE))
     async def reverse_movement(

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import and_, select
+import msgspec
+from sqlalchemy import ColumnElement, and_, select
 
 from strata.inventory.locations.models import Bin
 from strata.inventory.movements.errors import MovementNotFoundError
@@ -11,6 +12,7 @@ from strata.inventory.movements.outcomes import PostedLine, PostedMovement
 from strata.inventory.movements.schemas import MovementFilter, MovementOut
 from strata.inventory.products.models import Product
 from strata.inventory.stock.models import StockLedgerLine
+from strata.platform.listing import Listing
 from strata.platform.paging import AnySelect, Keyset, Page, Paging
 from strata.tenancy.session import TenantReadSession
 
@@ -39,7 +41,7 @@ _LINES: AnySelect = (
     .join(Bin, and_(Bin.tenant_id == StockLedgerLine.tenant_id, Bin.id == StockLedgerLine.bin_id))
     .order_by(StockLedgerLine.id)
 )
-_ORDER = Keyset(Movement.id, descending=True)
+_LIST = Listing(MovementOut, _HEADS, Keyset(Movement.id, descending=True))
 
 
 async def list_movements(
@@ -48,19 +50,22 @@ async def list_movements(
     wanted: MovementFilter = MovementFilter(),  # noqa: B008 - frozen
 ) -> Page[MovementOut]:
     """The newest first."""
-    statement = _HEADS
+    conditions: list[ColumnElement[bool]] = []
     if wanted.kind is not None:
-        statement = statement.where(Movement.kind == wanted.kind)
+        conditions.append(Movement.kind == wanted.kind)
     if wanted.reference is not None:
-        statement = statement.where(Movement.reference == wanted.reference)
-    rows = (await session.execute(_ORDER.select_page(statement, paging))).all()
-    return _ORDER.page(rows, paging, item=lambda row: MovementOut(*row), position=lambda row: (row.id,))
+        conditions.append(Movement.reference == wanted.reference)
+    return await _LIST.page(session, paging, *conditions)
 
 
 async def movement_by_id(session: TenantReadSession, movement_id: UUID) -> PostedMovement:
     """With its lines, as they were answered when it was posted."""
-    head = (await session.execute(_HEADS.where(Movement.id == movement_id))).one_or_none()
+    head = await _LIST.one(session, Movement.id == movement_id)
     if head is None:
         raise MovementNotFoundError(movement_id)
     lines = (await session.execute(_LINES.where(StockLedgerLine.movement_id == movement_id))).all()
-    return PostedMovement(**head._asdict(), lines=[PostedLine(*line) for line in lines])
+    return PostedMovement(**msgspec.structs.asdict(head), lines=[PostedLine(*line) for line in lines])
+
+
+async def reversal_of(session: TenantReadSession, movement_id: UUID) -> UUID | None:
+    return await session.scalar(select(Movement.id).where(Movement.reverses_id == movement_id))

@@ -15,7 +15,13 @@ from strata.inventory.movements.schemas import MAX_LINES, LineIn, MovementIn
 from strata.inventory.text_rules import Reason, Reference
 from strata.platform.errors import StrataError
 
-KINDS = (MovementKind.RECEIVE, MovementKind.TRANSFER, MovementKind.PICK, MovementKind.ADJUST)
+KINDS = (
+    MovementKind.RECEIVE,
+    MovementKind.TRANSFER,
+    MovementKind.PICK,
+    MovementKind.ADJUST,
+    MovementKind.COUNT,
+)
 _LINE_FIELDS = ("sku", "bin", "to_bin", "quantity", "batch", "expires_on")
 _HEAD_FIELDS = ("reference", "reason")
 _MISSING = {

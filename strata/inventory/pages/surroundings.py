@@ -13,6 +13,7 @@ from strata.tenancy.model import TenantStatus
 
 _STOCK = Destination("Stock", "/stock", "stock")
 _MOVE = Destination("Move stock", "/movements/new", "move")
+_IMPORTS = Destination("Imports", "/imports", "import")
 
 PAGES = Pages(Path(__file__).parent.with_name("templates"))
 
@@ -21,6 +22,8 @@ def frame_for(context: TenantContext, claims: Claims) -> Frame:
     destinations = [_STOCK] if Permission.STOCK_READ in claims.permissions else []
     if Permission.MOVEMENTS_WRITE in claims.permissions:
         destinations.append(_MOVE)
+    if Permission.IMPORTS_READ in claims.permissions:
+        destinations.append(_IMPORTS)
     return tenant_frame(context, claims, tuple(destinations))
 
 

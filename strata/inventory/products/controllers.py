@@ -8,12 +8,11 @@ from litestar.openapi.spec import Example
 from litestar.params import Body, PathParameter
 
 from strata.identity.permissions import Permission, requires
-from strata.inventory.idempotency import REPLAYED, IdempotencyKeyHeader, once, request_key
+from strata.inventory.idempotency import IdempotencyKeyHeader
 from strata.inventory.products import repository
-from strata.inventory.products.repository import PRODUCT_FIELDS, product_out
+from strata.inventory.products.repository import product_out
 from strata.inventory.products.schemas import ProductFilter, ProductIn, ProductOut, ProductPatch
 from strata.inventory.request_parameters import (
-    API_PREFIX,
     CursorParameter,
     FieldsParameter,
     IfMatchHeader,
@@ -22,10 +21,10 @@ from strata.inventory.request_parameters import (
     SearchParameter,
     TextParameter,
 )
-from strata.platform.etags import etag, is_unchanged
+from strata.inventory.resources import Resource
 from strata.platform.paging import DEFAULT_LIMIT, Page, Paging
 from strata.tenancy.context import TenantContext
-from strata.tenancy.session import Tenants
+from strata.tenancy.session import Tenants, TenantSession
 
 _NEW = Example(
     summary="A product",
@@ -34,14 +33,7 @@ _NEW = Example(
 _CHANGE = Example(summary="A new name", value={"name": "Red mug, 0.35 l"})
 
 
-def _answer(product: ProductOut, *, status: int = 200, headers: dict[str, str] | None = None) -> Response[ProductOut]:
-    return Response(product, status_code=status, headers={"ETag": etag(product.version), **(headers or {})})
-
-
-def _reading(product: ProductOut, if_none_match: str | None) -> Response[ProductOut]:
-    if is_unchanged(if_none_match, product.version):
-        return Response(None, status_code=304, headers={"ETag": etag(product.version)})  # type: ignore[arg-type]
-    return _answer(product)
+PRODUCTS = Resource("products", ProductOut)
 
 
 class ProductController(Controller):
@@ -60,11 +52,12 @@ class ProductController(Controller):
         barcode: TextParameter = None,
         sku: TextParameter = None,
         fields: FieldsParameter = None,
-    ) -> Page[ProductOut]:
-        selected = PRODUCT_FIELDS.parse(fields)
+        if_none_match: IfNoneMatchHeader = None,
+    ) -> Response[Page[ProductOut]]:
         wanted = ProductFilter(q=q, active=active, barcode=barcode, sku=sku)
         async with tenants.reading(context) as session:
-            return await repository.list_products(session, Paging(limit, cursor), wanted, selected)
+            page = await repository.list_products(session, Paging(limit, cursor, fields), wanted)
+        return PRODUCTS.page(page, if_none_match)
 
     @get("/by-sku/{sku:str}", summary="One product by its SKU", opt=requires(Permission.PRODUCTS_READ))
     async def get_by_sku(
@@ -72,19 +65,25 @@ class ProductController(Controller):
         context: TenantContext,
         tenants: Tenants,
         sku: Annotated[str, PathParameter(max_length=64, pattern=r"^[^\x00]*$")],
+        fields: FieldsParameter = None,
         if_none_match: IfNoneMatchHeader = None,
     ) -> Response[ProductOut]:
         async with tenants.reading(context) as session:
             product = product_out(await repository.product_by_sku(session, sku))
-        return _reading(product, if_none_match)
+        return PRODUCTS.read(product, fields, if_none_match)
 
     @get("/{product_id:uuid}", summary="One product", opt=requires(Permission.PRODUCTS_READ))
     async def get_by_id(
-        self, context: TenantContext, tenants: Tenants, product_id: UUID, if_none_match: IfNoneMatchHeader = None
+        self,
+        context: TenantContext,
+        tenants: Tenants,
+        product_id: UUID,
+        fields: FieldsParameter = None,
+        if_none_match: IfNoneMatchHeader = None,
     ) -> Response[ProductOut]:
         async with tenants.reading(context) as session:
             product = product_out(await repository.product_by_id(session, product_id))
-        return _reading(product, if_none_match)
+        return PRODUCTS.read(product, fields, if_none_match)
 
     @post("/", summary="Create a product", opt=requires(Permission.PRODUCTS_WRITE))
     async def create(
@@ -94,15 +93,10 @@ class ProductController(Controller):
         data: Annotated[ProductIn, Body(examples=[_NEW])],
         idempotency_key: IdempotencyKeyHeader = None,
     ) -> Response[ProductOut]:
-        key = request_key(idempotency_key, "POST /products", data)
-        async with tenants.transaction(context) as session:
+        async def create(session: TenantSession) -> ProductOut:
+            return product_out(await repository.create_product(session, data, sku_limit=context.limits.skus))
 
-            async def create() -> ProductOut:
-                return product_out(await repository.create_product(session, data, sku_limit=context.limits.skus))
-
-            product, replayed = await once(session, key, ProductOut, create)
-        headers = {"Location": f"{API_PREFIX}/products/{product.id}", **(REPLAYED if replayed else {})}
-        return _answer(product, status=201, headers=headers)
+        return await PRODUCTS.create(context, tenants, data, idempotency_key, create)
 
     @patch("/{product_id:uuid}", summary="Change a product", opt=requires(Permission.PRODUCTS_WRITE))
     async def change(
@@ -117,7 +111,7 @@ class ProductController(Controller):
             product = await repository.change_product(
                 session, product_id, data, if_match=if_match, sku_limit=context.limits.skus
             )
-        return _answer(product_out(product))
+        return PRODUCTS.written(product_out(product))
 
     @delete("/{product_id:uuid}", summary="Delete a product that never moved", opt=requires(Permission.PRODUCTS_WRITE))
     async def delete(

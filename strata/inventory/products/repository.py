@@ -1,31 +1,32 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import cast
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import bindparam, delete, or_, select, text
+from sqlalchemy import ColumnElement, bindparam, delete, or_, select, text
 from sqlalchemy.exc import IntegrityError
 
 from strata.inventory import quotas
+from strata.inventory.events import ProductChanged, ProductCreated, ProductDeleted, ProductFacts
 from strata.inventory.products.errors import ProductHasHistoryError, ProductNotFoundError, SkuTakenError
 from strata.inventory.products.models import Product
 from strata.inventory.products.schemas import ProductFilter, ProductIn, ProductOut, ProductPatch
 from strata.inventory.quotas import Quota
 from strata.inventory.violations import violated_constraint
 from strata.platform.etags import check_if_match
-from strata.platform.fields import FieldSelection
 from strata.platform.ids import new_id
-from strata.platform.paging import AnySelect, Keyset, Page, Paging
+from strata.platform.listing import Listing
+from strata.platform.paging import Keyset, Page, Paging
+from strata.tenancy.events.emitting import emit
 from strata.tenancy.session import TenantReadSession, TenantSession
-
-PRODUCT_FIELDS = FieldSelection(ProductOut)
 
 _BY_SKU = select(Product).where(Product.sku == bindparam("sku"))
 _BY_ID = select(Product).where(Product.id == bindparam("product_id"))
-_ORDER = Keyset(Product.sku)
+_LIST = Listing(
+    ProductOut, select(*(getattr(Product, name) for name in ProductOut.__struct_fields__)), Keyset(Product.sku)
+)
 _SKU_CONSTRAINT = "uq_product_tenant_id_sku"
 
 
@@ -64,39 +65,27 @@ async def list_products(
     session: TenantReadSession,
     paging: Paging,
     wanted: ProductFilter = ProductFilter(),  # noqa: B008 - frozen
-    fields: tuple[str, ...] | None = None,
 ) -> Page[ProductOut]:
-    """By SKU. With `fields` the items are dictionaries of just these, read as just these from the database."""
-    names = fields or PRODUCT_FIELDS.all
-    columns = [getattr(Product, name) for name in names]
-    statement = _filtered(select(*columns, Product.sku.label("position")), wanted)
-    rows = (await session.execute(_ORDER.select_page(statement, paging))).all()
-    if fields is None:
-        return _ORDER.page(rows, paging, item=lambda row: ProductOut(*row[:-1]), position=lambda row: (row.position,))
-    chosen = _ORDER.page(
-        rows, paging, item=lambda row: dict(zip(names, row, strict=False)), position=lambda row: (row.position,)
-    )
-    return cast("Page[ProductOut]", chosen)
+    """By SKU."""
+    return await _LIST.page(session, paging, *_conditions(wanted))
 
 
-def _filtered(statement: AnySelect, wanted: ProductFilter) -> AnySelect:
+def _conditions(wanted: ProductFilter) -> Iterator[ColumnElement[bool]]:
     if wanted.q:
-        statement = statement.where(
-            or_(Product.sku.icontains(wanted.q, autoescape=True), Product.name.icontains(wanted.q, autoescape=True))
-        )
+        yield or_(Product.sku.icontains(wanted.q, autoescape=True), Product.name.icontains(wanted.q, autoescape=True))
     if wanted.active is not None:
-        statement = statement.where(Product.active.is_(wanted.active))
+        yield Product.active.is_(wanted.active)
     if wanted.sku is not None:
-        statement = statement.where(Product.sku == wanted.sku)
+        yield Product.sku == wanted.sku
     if wanted.barcode is not None:
-        statement = statement.where(Product.barcode == wanted.barcode)
-    return statement
+        yield Product.barcode == wanted.barcode
 
 
 async def create_product(session: TenantSession, data: ProductIn, *, sku_limit: int | None) -> Product:
     product = Product(**msgspec.structs.asdict(data))
     session.add(product)
     await _flush(session, data.sku)
+    await emit(session, ProductCreated([ProductFacts(product.id, product.sku, product.name)]))
     if data.active:
         await quotas.take(session, Quota.SKUS, sku_limit)
     return product
@@ -115,6 +104,7 @@ async def change_product(
         product.version += 1
         product.updated_at = datetime.now(UTC)
         await _flush(session, product.sku)
+        await emit(session, ProductChanged(product.id, product.sku, product.name, product.active, product.version))
     if product.active and not was_active:
         await quotas.take(session, Quota.SKUS, sku_limit)
     elif was_active and not product.active:
@@ -132,6 +122,7 @@ async def delete_product(session: TenantSession, product_id: UUID, *, if_match: 
         await session.flush()
     except IntegrityError as error:
         raise ProductHasHistoryError(sku) from error
+    await emit(session, ProductDeleted(product_id, sku))
     if active:
         await quotas.give_back(session, Quota.SKUS)
 
@@ -177,23 +168,27 @@ async def ensure_products(
 ) -> EnsuredProducts:
     """Create those of `products` (SKU, name) that do not exist, up to the limit; the first in the list go first.
 
-    For imports: three statements whatever their number. SKUs must differ from each other.
+    For imports: a handful of statements, and one event, whatever their number. SKUs must differ from each other.
     """
     if not products:
         return EnsuredProducts(0, frozenset())
+    ids = {sku: new_id() for sku, _ in products}
     inserted = set(
         await session.scalars(
             _INSERT_MISSING,
             {
                 "tenant": session.info["tenant_id"],
-                "ids": [new_id() for _ in products],
+                "ids": list(ids.values()),
                 "skus": [sku for sku, _ in products],
                 "names": [name for _, name in products],
             },
         )
     )
     granted = await quotas.take_up_to(session, Quota.SKUS, sku_limit, len(inserted))
-    surplus = [sku for sku, _ in products if sku in inserted][granted:]
+    in_order = [(sku, name) for sku, name in products if sku in inserted]
+    surplus = [sku for sku, _ in in_order[granted:]]
     if surplus:
         await session.execute(delete(Product).where(Product.sku.in_(surplus)))
+    if granted:
+        await emit(session, ProductCreated([ProductFacts(ids[sku], sku, name) for sku, name in in_order[:granted]]))
     return EnsuredProducts(granted, frozenset(surplus))

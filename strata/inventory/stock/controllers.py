@@ -2,15 +2,26 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from litestar import Controller, get
+from litestar import Controller, Response, get
 
 from strata.identity.permissions import Permission, requires
-from strata.inventory.request_parameters import CursorParameter, LimitParameter, SearchParameter, TextParameter
+from strata.inventory.request_parameters import (
+    CursorParameter,
+    FieldsParameter,
+    IfNoneMatchHeader,
+    LimitParameter,
+    SearchParameter,
+    TextParameter,
+)
+from strata.inventory.resources import Resource
 from strata.inventory.stock import repository
 from strata.inventory.stock.schemas import LedgerFilter, LedgerLineOut, StockFilter, StockOut
 from strata.platform.paging import DEFAULT_LIMIT, Page, Paging
 from strata.tenancy.context import TenantContext
 from strata.tenancy.session import Tenants
+
+_STOCK = Resource("stock", StockOut)
+_LEDGER = Resource("ledger", LedgerLineOut)
 
 
 class StockController(Controller):
@@ -29,10 +40,13 @@ class StockController(Controller):
         warehouse: TextParameter = None,
         q: SearchParameter = None,
         in_stock: bool | None = None,
-    ) -> Page[StockOut]:
+        fields: FieldsParameter = None,
+        if_none_match: IfNoneMatchHeader = None,
+    ) -> Response[Page[StockOut]]:
         wanted = StockFilter(sku=sku, bin=bin, warehouse=warehouse, q=q, in_stock=in_stock)
         async with tenants.reading(context) as session:
-            return await repository.list_stock(session, Paging(limit, cursor), wanted)
+            page = await repository.list_stock(session, Paging(limit, cursor, fields), wanted)
+        return _STOCK.page(page, if_none_match)
 
 
 class LedgerController(Controller):
@@ -49,7 +63,10 @@ class LedgerController(Controller):
         sku: TextParameter = None,
         bin: TextParameter = None,  # noqa: A002 - the parameter's name in the API
         movement_id: UUID | None = None,
-    ) -> Page[LedgerLineOut]:
+        fields: FieldsParameter = None,
+        if_none_match: IfNoneMatchHeader = None,
+    ) -> Response[Page[LedgerLineOut]]:
         wanted = LedgerFilter(sku=sku, bin=bin, movement_id=movement_id)
         async with tenants.reading(context) as session:
-            return await repository.list_ledger(session, Paging(limit, cursor), wanted)
+            page = await repository.list_ledger(session, Paging(limit, cursor, fields), wanted)
+        return _LEDGER.page(page, if_none_match)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from sqlalchemy import and_, func, or_, select
+from collections.abc import Iterator
+
+from sqlalchemy import ColumnElement, and_, func, or_, select
 
 from strata.inventory.locations.models import Bin, Warehouse, Zone
 from strata.inventory.movements.models import Movement
 from strata.inventory.products.models import Product
 from strata.inventory.stock.models import StockBalance, StockLedgerLine
 from strata.inventory.stock.schemas import LedgerFilter, LedgerLineOut, StockFilter, StockOut
-from strata.platform.fields import FieldSelection
+from strata.platform.listing import Listing
 from strata.platform.paging import AnySelect, Keyset, Page, Paging
 from strata.tenancy.session import TenantReadSession
-
-STOCK_FIELDS = FieldSelection(StockOut)
 
 _STOCK: AnySelect = (
     select(
@@ -35,7 +35,7 @@ _STOCK: AnySelect = (
     .join(Zone, and_(Zone.tenant_id == Bin.tenant_id, Zone.id == Bin.zone_id))
     .join(Warehouse, and_(Warehouse.tenant_id == Zone.tenant_id, Warehouse.id == Zone.warehouse_id))
 )
-_STOCK_ORDER = Keyset(Product.sku, Bin.code, StockBalance.batch)
+_STOCK_LIST = Listing(StockOut, _STOCK, Keyset(Product.sku, Bin.code, StockBalance.batch))
 
 _LEDGER: AnySelect = (
     select(
@@ -59,7 +59,7 @@ _LEDGER: AnySelect = (
     .join(Bin, and_(Bin.tenant_id == StockLedgerLine.tenant_id, Bin.id == StockLedgerLine.bin_id))
 )
 # Ids begin with the time they were made at, and rise within one statement too.
-_LEDGER_ORDER = Keyset(StockLedgerLine.id, descending=True)
+_LEDGER_LIST = Listing(LedgerLineOut, _LEDGER, Keyset(StockLedgerLine.id, descending=True))
 
 
 async def list_stock(
@@ -68,23 +68,20 @@ async def list_stock(
     wanted: StockFilter = StockFilter(),  # noqa: B008 - frozen
 ) -> Page[StockOut]:
     """By SKU, bin and batch; balances that have come down to nothing included unless `in_stock`."""
-    statement = _STOCK
+    return await _STOCK_LIST.page(session, paging, *_stock_conditions(wanted))
+
+
+def _stock_conditions(wanted: StockFilter) -> Iterator[ColumnElement[bool]]:
     if wanted.sku is not None:
-        statement = statement.where(Product.sku == wanted.sku)
+        yield Product.sku == wanted.sku
     if wanted.bin is not None:
-        statement = statement.where(Bin.code == wanted.bin)
+        yield Bin.code == wanted.bin
     if wanted.warehouse is not None:
-        statement = statement.where(Warehouse.code == wanted.warehouse)
+        yield Warehouse.code == wanted.warehouse
     if wanted.q:
-        statement = statement.where(
-            or_(Product.sku.icontains(wanted.q, autoescape=True), Product.name.icontains(wanted.q, autoescape=True))
-        )
+        yield or_(Product.sku.icontains(wanted.q, autoescape=True), Product.name.icontains(wanted.q, autoescape=True))
     if wanted.in_stock:
-        statement = statement.where(StockBalance.on_hand > 0)
-    rows = (await session.execute(_STOCK_ORDER.select_page(statement, paging))).all()
-    return _STOCK_ORDER.page(
-        rows, paging, item=lambda row: StockOut(*row), position=lambda row: (row.sku, row.bin, row.batch)
-    )
+        yield StockBalance.on_hand > 0
 
 
 async def list_ledger(
@@ -93,15 +90,16 @@ async def list_ledger(
     wanted: LedgerFilter = LedgerFilter(),  # noqa: B008 - frozen
 ) -> Page[LedgerLineOut]:
     """The newest first."""
-    statement = _LEDGER
+    return await _LEDGER_LIST.page(session, paging, *_ledger_conditions(wanted))
+
+
+def _ledger_conditions(wanted: LedgerFilter) -> Iterator[ColumnElement[bool]]:
     if wanted.sku is not None:
-        statement = statement.where(Product.sku == wanted.sku)
+        yield Product.sku == wanted.sku
     if wanted.bin is not None:
-        statement = statement.where(Bin.code == wanted.bin)
+        yield Bin.code == wanted.bin
     if wanted.movement_id is not None:
-        statement = statement.where(StockLedgerLine.movement_id == wanted.movement_id)
-    rows = (await session.execute(_LEDGER_ORDER.select_page(statement, paging))).all()
-    return _LEDGER_ORDER.page(rows, paging, item=lambda row: LedgerLineOut(*row), position=lambda row: (row.id,))
+        yield StockLedgerLine.movement_id == wanted.movement_id
 
 
 async def on_hand_of(session: TenantReadSession, sku: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -12,6 +13,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import URL, NullPool, create_engine
 
 from strata.platform.database.addresses import for_psycopg
+
+log = structlog.get_logger(__name__)
 
 
 def _configuration(location: Path) -> Config:
@@ -29,6 +32,12 @@ def _upgrade(url: URL, location: Path) -> None:
     config = _configuration(location)
     engine = create_engine(for_psycopg(url), poolclass=NullPool)
     with engine.begin() as connection:
+        current = MigrationContext.configure(connection).get_current_revision()
+        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+        if current is not None and current not in known:
+            # A process of the release before, started after the upgrade: the rules of revisions keep it working.
+            log.warning("catalog.newer", revision=current)
+            return
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 

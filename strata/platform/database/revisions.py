@@ -46,11 +46,14 @@ class RevisionChain:
         """What a schema at `revision` (None: nothing yet) still lacks, in order."""
         if revision is None:
             return self.revisions
-        known = [each.id for each in self.revisions]
-        if revision not in known:
+        if not self.knows(revision):
             message = f"Revision {revision} is unknown to this version of Strata; a newer one has been here: upgrade."
             raise ConfigurationError(message)
+        known = [each.id for each in self.revisions]
         return self.revisions[known.index(revision) + 1 :]
+
+    def knows(self, revision: str) -> bool:
+        return any(each.id == revision for each in self.revisions)
 
 
 def _render(upgrade: object) -> str:

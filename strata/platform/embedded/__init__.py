@@ -10,5 +10,6 @@ All calls block; from async code: `await asyncio.to_thread(server.start)`.
 
 from strata.platform.embedded.postgres import EmbeddedPostgres, Shutdown
 from strata.platform.embedded.redis import EmbeddedRedis
+from strata.platform.embedded.standby import EmbeddedStandby
 
-__all__ = ["EmbeddedPostgres", "EmbeddedRedis", "Shutdown"]
+__all__ = ["EmbeddedPostgres", "EmbeddedRedis", "EmbeddedStandby", "Shutdown"]

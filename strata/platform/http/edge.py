@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from litestar.enums import ScopeType
@@ -34,6 +34,8 @@ _SECURITY_HEADERS = (
 _HSTS = (b"strict-transport-security", b"max-age=63072000")
 _CSP = b"content-security-policy"
 _POLICY_VIOLATION = 1008
+_METHOD_NOT_ALLOWED = 405
+_GET, _HEAD = "GET", "HEAD"
 
 LABELS = "metric_labels"
 """Key of the scope's state under which the layers inside leave (tenant, plan) for the metrics."""
@@ -72,19 +74,27 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = self._dressed(list(message.get("headers", ())), identity.encode("ascii"))
+                headers = list(message.get("headers", ()))
+                if status == _METHOD_NOT_ALLOWED:
+                    headers = _allowing_head(headers)
+                message["headers"] = self._dressed(headers, identity.encode("ascii"))
+            elif inside is not scope and message["type"] == "http.response.body":
+                message["body"] = b""
             await send(message)
 
+        # Routes know GET; what they answer to it goes out to HEAD without the content (RFC 9110, 9.3.2). A copy of the
+        # scope: metrics and the server tell the two apart.
+        inside = scope if scope["method"] != _HEAD else cast("Scope", {**scope, "method": _GET})
         try:
-            await self._answer(scope, receive, send_dressed)
+            await self._answer(inside, receive, send_dressed)
         except Exception as error:
             if status:
                 # Half an answer is out; the server cuts the connection, which is all that can still be said.
                 log.exception("request.failed_after_start")
                 raise
-            await self._problems.send(error, scope, send_dressed)
+            await self._problems.send(error, inside, send_dressed)
         finally:
-            self._observe(scope, state, status or 499, started)
+            self._observe(inside, scope["method"], state, status or 499, started)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         endpoint = self._operational.get(scope["path"])
@@ -108,12 +118,12 @@ class Edge:
         headers.append((HEADER, identity))
         return headers
 
-    def _observe(self, scope: Scope, state: dict[str, Any], status: int, started: float) -> None:
+    def _observe(self, scope: Scope, method: str, state: dict[str, Any], status: int, started: float) -> None:
         tenant, plan = state.get(LABELS, (NO_TENANT, NO_TENANT))
         self._metrics.observe(
             tenant=tenant,
             plan=plan,
-            method=str(scope.get("method", "")),
+            method=method,
             route=str(scope.get("path_template") or UNMATCHED),
             status=status,
             duration_ms=(time.perf_counter() - started) * 1000,
@@ -125,3 +135,11 @@ def _first(scope: Scope, wanted: bytes) -> bytes | None:
         if name == wanted:
             return bytes(value)
     return None
+
+
+def _allowing_head(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Routes name GET in Allow; whatever takes that takes HEAD."""
+    return [
+        (name, value.replace(b"GET", b"GET, HEAD") if name.lower() == b"allow" and b"HEAD" not in value else value)
+        for name, value in headers
+    ]

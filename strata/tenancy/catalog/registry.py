@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -10,7 +11,7 @@ from sqlalchemy import URL, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from strata.platform.database import addresses
-from strata.platform.errors import ConflictError, NotFoundError, UnavailableError
+from strata.platform.errors import NotFoundError
 from strata.tenancy.catalog.audit import record
 from strata.tenancy.catalog.tables import CellRow, PlacementRow, ServerRow
 from strata.tenancy.cell.door import CellSecret
@@ -27,6 +28,9 @@ class ServerSummary(msgspec.Struct, frozen=True):
     address: str
     draining: bool
     cells: int
+    capacity: int | None = None
+    """The most dedicated databases it takes."""
+    plans: tuple[str, ...] | None = None
 
 
 class CellSummary(msgspec.Struct, frozen=True):
@@ -38,6 +42,7 @@ class CellSummary(msgspec.Struct, frozen=True):
     database: str
     capacity: int
     tenants: int
+    plans: tuple[str, ...] | None = None
 
 
 class UnknownServerError(NotFoundError):
@@ -54,15 +59,6 @@ class UnknownCellError(NotFoundError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"There is no cell «{name}»; strata cell list shows those there are.")
-
-
-class NoRoomError(UnavailableError):
-    code = "no-room"
-    title = "No cell has room"
-
-    def __init__(self, kind: CellKind, region: str | None) -> None:
-        where = f" in region {region}" if region else ""
-        super().__init__(f"No open {kind.value} cell or server{where} has room; add one with strata cell add.")
 
 
 class Registry:
@@ -111,6 +107,11 @@ class Registry:
         url = addresses.parse(dsn.decode())
         return url.set(database=database) if database else url
 
+    async def admin_url_of_server(self, name: str) -> URL:
+        async with self._sessions() as session:
+            server = await self.server_row(session, name)
+        return await self.admin_url(server)
+
     async def admin_url_of_cell(self, name: str) -> URL:
         async with self._sessions() as session:
             cell = await self.cell_row(session, name)
@@ -132,32 +133,33 @@ class Registry:
         return row
 
     async def add_server(
-        self, name: str, url: URL, region: str, app_role: str, app_password: str, app_address: str | None, actor: str
+        self,
+        name: str,
+        url: URL,
+        region: str,
+        app_role: str,
+        app_password: str,
+        app_address: str | None,
+        actor: str,
+        *,
+        capacity: int | None = None,
+        plans: Sequence[str] | None = None,
     ) -> None:
-        """Record a server that provisioning has prepared; one of that name already there gets the new address."""
+        """Record a server that provisioning has prepared; one of that name already there gets the new address.
+
+        `capacity` and `plans` are set when given, and else left as they are.
+        """
         async with self._sessions.begin() as session:
             row = await session.scalar(select(ServerRow).where(ServerRow.name == name).with_for_update())
             if row is None:
                 row = ServerRow(name=name)
                 session.add(row)
             row.region, row.app_role, row.app_address = region, app_role, app_address
+            row.capacity = row.capacity if capacity is None else capacity
+            row.plans = row.plans if plans is None else list(plans)
             row.admin_dsn_sealed = await self._keys.seal(addresses.libpq(url).encode(), f"server/{name}/admin-dsn")
             row.app_password_sealed = await self._keys.seal(app_password.encode(), f"server/{name}/app-password")
             record(session, actor, "server.add", name, detail={"region": region})
-
-    async def drain_server(self, name: str, actor: str, *, draining: bool = True) -> None:
-        async with self._sessions.begin() as session:
-            (await self.server_row(session, name)).draining = draining
-            record(session, actor, "server.drain" if draining else "server.undrain", name)
-
-    async def drain_cell(self, name: str, actor: str, *, draining: bool = True) -> None:
-        async with self._sessions.begin() as session:
-            row = await self.cell_row(session, name)
-            if row.state == CellState.BUILDING:
-                message = f"Cell «{name}» is still being built; run strata cell add again to finish it."
-                raise ConflictError(message)
-            row.state = CellState.DRAINING if draining else CellState.OPEN
-            record(session, actor, "cell.drain" if draining else "cell.undrain", name)
 
     async def servers(self) -> list[ServerSummary]:
         cells = select(func.count()).where(CellRow.server_id == ServerRow.id).scalar_subquery()
@@ -166,7 +168,17 @@ class Registry:
         summaries = []
         for row, count in rows:
             url = await self.admin_url(row)
-            summaries.append(ServerSummary(row.name, row.region, f"{url.host}:{url.port or 5432}", row.draining, count))
+            summaries.append(
+                ServerSummary(
+                    row.name,
+                    row.region,
+                    f"{url.host}:{url.port or 5432}",
+                    row.draining,
+                    count,
+                    row.capacity,
+                    None if row.plans is None else tuple(row.plans),
+                )
+            )
         return summaries
 
     async def cells(self) -> list[CellSummary]:
@@ -187,48 +199,10 @@ class Registry:
                     cell.database,
                     cell.capacity,
                     count,
+                    None if cell.plans is None else tuple(cell.plans),
                 )
                 for cell, server, count in rows
             ]
-
-
-async def choose_cell(session: AsyncSession, region: str | None, name: str | None = None) -> CellRow:
-    """An open shared cell with room, the emptiest first; its row stays locked, so that racers cannot overfill it."""
-    tenants = select(func.count()).where(PlacementRow.cell_id == CellRow.id).correlate(CellRow).scalar_subquery()
-    query = (
-        select(CellRow)
-        .join(ServerRow, ServerRow.id == CellRow.server_id)
-        .where(CellRow.kind == CellKind.SHARED, CellRow.state == CellState.OPEN, ServerRow.draining.is_(False))
-        .where(tenants < CellRow.capacity)
-        .order_by(tenants, CellRow.name)
-        .limit(1)
-        .with_for_update(of=CellRow)
-    )
-    if name is not None:
-        await Registry.cell_row(session, name)
-        query = query.where(CellRow.name == name)
-    if region is not None:
-        query = query.where(CellRow.region == region)
-    while True:
-        row = await session.scalar(query)
-        if row is None:
-            raise NoRoomError(CellKind.SHARED, region)
-        # The query counted before it had the lock: whoever held it may have filled the cell.
-        placed = await session.scalar(select(func.count()).where(PlacementRow.cell_id == row.id))
-        if placed is not None and placed < row.capacity:
-            return row
-
-
-async def choose_server(session: AsyncSession, region: str | None) -> ServerRow:
-    """Where a dedicated database is made: the server with the fewest cells."""
-    cells = select(func.count()).where(CellRow.server_id == ServerRow.id).correlate(ServerRow).scalar_subquery()
-    query = select(ServerRow).where(ServerRow.draining.is_(False)).order_by(cells, ServerRow.name).limit(1)
-    if region is not None:
-        query = query.where(ServerRow.region == region)
-    row = await session.scalar(query)
-    if row is None:
-        raise NoRoomError(CellKind.DEDICATED, region)
-    return row
 
 
 def dedicated_cell_name(tenant_id: UUID) -> str:

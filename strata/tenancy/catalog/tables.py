@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -17,6 +18,7 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Text,
+    UniqueConstraint,
     func,
     text,
 )
@@ -24,7 +26,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from strata.platform.ids import new_id
-from strata.tenancy.model import CellKind, CellState, TenantStatus, Tier
+from strata.tenancy.model import CellKind, CellState, Holder, TenantStatus, Tier
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -66,6 +68,10 @@ class ServerRow(CatalogModel):
     app_address: Mapped[str | None]
     """host:port of the pooler tenant work goes through; None: straight to the server of the administrator's DSN."""
     draining: Mapped[bool] = mapped_column(Boolean, default=False, server_default=text("false"))
+    capacity: Mapped[int | None] = mapped_column(Integer)
+    """The most dedicated databases it takes; None: no limit."""
+    plans: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    """Dedicated databases are made here for tenants of these plans alone; None: for any."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -86,6 +92,24 @@ class CellRow(CatalogModel):
     timeline: Mapped[str | None]
     """The one approved; None until the cell has been built."""
     state: Mapped[str] = mapped_column(server_default=text("'building'"))
+    plans: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    """Kept for tenants of these plans; None: for any."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class ReplicaRow(CatalogModel):
+    """A registration of a standby of a server.
+
+    Another address is another registration, with another id: what is leased to an id is leased to one standby.
+    """
+
+    __tablename__ = "replica"
+    __table_args__ = (Index("ix_replica_server_id", "server_id"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    server_id: Mapped[UUID] = mapped_column(ForeignKey("server.id"))
+    name: Mapped[str] = mapped_column(unique=True)
+    dsn_sealed: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -126,6 +150,40 @@ class PlacementRow(CatalogModel):
     tier: Mapped[str]
     schema_name: Mapped[str]
     epoch: Mapped[int]
+
+
+class DrainKind(StrEnum):
+    SERVER = "server"
+    CELL = "cell"
+
+
+class DrainRow(CatalogModel):
+    """The newest plan of moves off a server or cell that is being drained."""
+
+    __tablename__ = "drain"
+    __table_args__ = (one_of("kind", DrainKind), UniqueConstraint("kind", "subject", name="uq_drain_kind_subject"))
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    kind: Mapped[str]
+    subject: Mapped[str]
+    actor: Mapped[str]
+    planned_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class DrainMoveRow(CatalogModel):
+    """A tenant to be moved. Both destinations None: nothing has room, and `reason` says what to do."""
+
+    __tablename__ = "drain_move"
+    __table_args__ = (Index("ix_drain_move_tenant_id", "tenant_id"),)
+
+    drain_id: Mapped[UUID] = mapped_column(ForeignKey("drain.id", ondelete="CASCADE"), primary_key=True)
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenant.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(Integer)
+    from_cell: Mapped[str]
+    to_server: Mapped[str | None]
+    to_cell: Mapped[str | None]
+    """None with a server: a dedicated database is made on it."""
+    reason: Mapped[str]
 
 
 class DomainRow(CatalogModel):
@@ -194,3 +252,52 @@ class SigningKeyRow(CatalogModel):
     public_jwk: Mapped[dict[str, Any]] = mapped_column(JSONB)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     retires_at: Mapped[datetime | None]
+
+
+class ClaimRow(CatalogModel):
+    """A tenant or a schema that a move, an upgrade or a removal is working on: see provisioning/exclusion.py."""
+
+    __tablename__ = "claim"
+    __table_args__ = (one_of("holder", Holder), Index("ix_claim_reference", "reference"))
+
+    subject: Mapped[str] = mapped_column(primary_key=True)
+    holder: Mapped[str] = mapped_column(primary_key=True)
+    reference: Mapped[str] = mapped_column(primary_key=True)
+    claimed_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class SpareRow(CatalogModel):
+    """A schema made ready for a tenant to come: see provisioning/stock.py."""
+
+    __tablename__ = "spare"
+    __table_args__ = (Index("ix_spare_cell_id", "cell_id"),)
+
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    cell_id: Mapped[UUID] = mapped_column(ForeignKey("cell.id"))
+    ready: Mapped[bool] = mapped_column(Boolean, default=False, server_default=text("false"))
+    made_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class UpgradeTroubleState(StrEnum):
+    FAILED = "failed"
+    """Tried as often as a run tries; `error` says what the database said."""
+    DEFERRED = "deferred"
+    """Not tried, because a move holds the schema."""
+
+
+class UpgradeTroubleRow(CatalogModel):
+    """A schema that the last upgrade did not bring to head, and why. What a schema has stands in its cell's ledger."""
+
+    __tablename__ = "upgrade_trouble"
+    __table_args__ = (one_of("state", UpgradeTroubleState), CheckConstraint("attempts >= 0", name="attempts_counted"))
+
+    cell: Mapped[str] = mapped_column(primary_key=True)
+    schema_name: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str]
+    revision: Mapped[str]
+    """The one that it was to get."""
+    attempts: Mapped[int] = mapped_column(Integer)
+    """In all runs since it was last well."""
+    error: Mapped[str]
+    first_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    last_at: Mapped[datetime] = mapped_column(server_default=func.now())

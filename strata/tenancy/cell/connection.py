@@ -8,6 +8,7 @@ import asyncpg
 
 from strata.platform.errors import StrataError
 from strata.tenancy.errors import NoTenantEnteredError
+from strata.tenancy.replicas.door import COMMIT_AND_TELL, TELL_POSITION
 
 
 class TransactionEndedError(StrataError):
@@ -25,12 +26,15 @@ class TenantConnection(asyncpg.Connection):
     reaches no data: nothing ever falls back.
     """
 
-    __slots__ = ("_entered", "_sealed_off")
+    __slots__ = ("_entered", "_sealed_off", "_wants_position", "position")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - asyncpg's own signature
         super().__init__(*args, **kwargs)
         self._entered = False
         self._sealed_off = False
+        self._wants_position = False
+        self.position: str | None = None
+        """How far the log had come behind the last commit that was asked to tell."""
 
     def seal_off(self) -> None:
         """From now on only `enter` begins transactions. Before, SQLAlchemy may ask the server for its version."""
@@ -50,6 +54,24 @@ class TenantConnection(asyncpg.Connection):
             raise
         self._entered = True
 
+    def ask_position(self) -> None:
+        """Have the COMMIT that comes tell how far the log has come behind it, without a round trip more."""
+        self._wants_position, self.position = True, None
+
+    async def commit(self) -> str:
+        """PostgreSQL's word for what became of it: COMMIT, or ROLLBACK after a failed statement."""
+        if not self._wants_position:
+            return await self.execute("COMMIT")
+        self._wants_position = False
+        self.add_log_listener(_note_position)
+        try:
+            await self.execute(COMMIT_AND_TELL)
+        except asyncpg.InFailedSQLTransactionError:
+            return await self.execute("ROLLBACK")
+        finally:
+            self.remove_log_listener(_note_position)
+        return "COMMIT"
+
     def is_idle(self) -> bool:
         """Open, and in no transaction, entered or other."""
         return not self._entered and not self.is_closed() and not self.is_in_transaction()
@@ -68,6 +90,12 @@ class TenantConnection(asyncpg.Connection):
             raise NoTenantEnteredError(message)
         self._entered = False
         return EnteredTransaction(self)
+
+
+def _note_position(connection: Any, message: Any) -> None:  # noqa: ANN401 - asyncpg's callback
+    """Called before the COMMIT's caller goes on: asyncio runs what was scheduled first, first."""
+    if message.sqlstate == TELL_POSITION:
+        connection.position = message.message
 
 
 class EnteredTransaction:
@@ -102,7 +130,7 @@ class EnteredTransaction:
         self.check()
         # PostgreSQL answers a COMMIT after a failed statement with ROLLBACK and no error: whoever swallowed the failure
         # would believe that the rest was written.
-        if await self._connection.execute("COMMIT") != "COMMIT":
+        if await self._connection.commit() != "COMMIT":
             message = (
                 "A statement in the block failed, its error was caught, and so nothing was written; use begin_nested()."
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,9 +48,19 @@ class CellBuilder:
         self._prefix = role_prefix
 
     async def add_shared(
-        self, name: str, server: str, *, actor: str, region: str | None = None, capacity: int = SHARED_CAPACITY
+        self,
+        name: str,
+        server: str,
+        *,
+        actor: str,
+        region: str | None = None,
+        capacity: int = SHARED_CAPACITY,
+        plans: Sequence[str] | None = None,
     ) -> bool:
-        """Make a shared cell; False when it was there already. A cell left half made is finished."""
+        """Make a shared cell; False when it was there already. A cell left half made is finished.
+
+        `plans`: kept for tenants of these; None: for any.
+        """
         async with self._sessions.begin() as session:
             host = await Registry.server_row(session, server)
             row = await session.scalar(select(CellRow).where(CellRow.name == name).with_for_update())
@@ -60,6 +71,7 @@ class CellBuilder:
                 return False
             if row is None:
                 row = await self.register(session, name, host, CellKind.SHARED, region=region, capacity=capacity)
+                row.plans = None if plans is None else list(plans)
                 record(session, actor, "cell.add", name, detail={"server": server, "capacity": capacity})
         await self.build(row.name)
         return True

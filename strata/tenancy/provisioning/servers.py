@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from strata.platform.database.administration import administrator
@@ -28,6 +29,8 @@ async def add_server(
     actor: str,
     app_address: str | None = None,
     statement_timeout_ms: int = 30_000,
+    capacity: int | None = None,
+    plans: Sequence[str] | None = None,
 ) -> None:
     """Make the cluster at `url` (its administrator's) one of ours; again with the same name, renew its password.
 
@@ -62,7 +65,7 @@ async def add_server(
             ("jit", "off"),
         ):
             await admin.execute(f"ALTER ROLE {quoted(role)} SET {setting} = {literal(value)}")
-    await registry.add_server(name, url, region, role, password, app_address, actor)
+    await registry.add_server(name, url, region, role, password, app_address, actor, capacity=capacity, plans=plans)
 
 
 async def _require_fitness(admin: asyncpg.Connection) -> None:

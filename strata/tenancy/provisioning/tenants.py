@@ -13,14 +13,14 @@ from uuid import UUID
 import asyncpg
 import msgspec
 import structlog
-from sqlalchemy import URL, delete, select
+from sqlalchemy import URL, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
-from strata.platform.database.lease import lease
+from strata.platform.database.lease import brief_lease, lease
 from strata.platform.errors import ConflictError, InvalidInputError, StrataError
 from strata.platform.ids import new_id
 from strata.tenancy.catalog.audit import SYSTEM, record
-from strata.tenancy.catalog.registry import Registry, choose_cell, choose_server, dedicated_cell_name
+from strata.tenancy.catalog.registry import Registry, dedicated_cell_name
 from strata.tenancy.catalog.tables import (
     AuditRow,
     CellRow,
@@ -32,14 +32,18 @@ from strata.tenancy.catalog.tables import (
 )
 from strata.tenancy.catalog.tenants import Announce
 from strata.tenancy.errors import UnknownTenantError
-from strata.tenancy.model import CellKind, TenantStatus, Tier, schema_for, validate_slug
+from strata.tenancy.model import FIRST_EPOCH, CellKind, Holder, TenantStatus, Tier, schema_for, validate_slug
 from strata.tenancy.plans import plan_named, plans
 from strata.tenancy.provisioning.cells import CellBuilder
+from strata.tenancy.provisioning.exclusion import claim, release, tenant_subject
 from strata.tenancy.provisioning.homes import Home, Site
+from strata.tenancy.provisioning.placing import choose_cell, choose_server
+from strata.tenancy.provisioning.stock import Stock
 
 log = structlog.get_logger()
 
-FIRST_EPOCH = 1
+_AT_ONCE = 4
+"""Creations of one process: each holds a connection to the catalog and needs a second; DDL gains nothing by more."""
 
 
 class NewTenant(msgspec.Struct, frozen=True):
@@ -108,7 +112,11 @@ class Provisioning:
         cells: CellBuilder,
         homes: dict[Tier, Home],
         announce: Announce,
+        stock: Stock,
     ) -> None:
+        self.stock = stock
+        self._catalog = catalog
+        self._turns = asyncio.Semaphore(_AT_ONCE)
         self._sessions = async_sessionmaker(catalog, expire_on_commit=False)
         self._catalog_url = catalog_url
         self._registry = registry
@@ -123,7 +131,7 @@ class Provisioning:
         if new.tier not in plan_named(plan).tiers:
             detail = f"Plan «{plan}» does not offer the {new.tier.value} tier."
             raise InvalidInputError(detail, extra={"errors": [{"path": "/tier", "message": detail}]})
-        async with lease(self._catalog_url, f"tenant/{new.slug}") as ours:
+        async with self._turns, brief_lease(self._catalog, f"tenant/{new.slug}") as ours:
             if not ours:
                 raise BusyError(new.slug)
             existing = await self._existing(new.slug)
@@ -153,6 +161,8 @@ class Provisioning:
                 raise UnknownTenantError(slug)
             tenant, _ = existing
             async with self._sessions.begin() as session:
+                # Given back with the catalog's other rows of the tenant: a removal that dies is finished, not undone.
+                await claim(session, Holder.REMOVAL, str(tenant.id), [tenant_subject(tenant.id)])
                 row = await session.get_one(TenantRow, tenant.id)
                 row.status, row.status_reason = TenantStatus.CLOSING, "deletion"
             await self._announce(tenant.id)
@@ -208,8 +218,9 @@ class Provisioning:
     async def _register(self, new: NewTenant, plan: str) -> TenantRow:
         async with self._sessions.begin() as session:
             parent_id = await self._parent(session, new.parent) if new.parent else None
+            tenant_id, cell = await self._room(session, new, plan)
             tenant = TenantRow(
-                id=new_id(),
+                id=tenant_id,
                 slug=new.slug,
                 name=new.name,
                 status=TenantStatus.PROVISIONING,
@@ -219,19 +230,6 @@ class Provisioning:
             )
             session.add(tenant)
             await session.flush()
-            if new.tier is Tier.DEDICATED:
-                server = await choose_server(session, new.region)
-                cell = await self._cells.register(
-                    session,
-                    dedicated_cell_name(tenant.id),
-                    server,
-                    CellKind.DEDICATED,
-                    region=server.region,
-                    capacity=1,
-                )
-                await session.flush()
-            else:
-                cell = await choose_cell(session, new.region, new.cell)
             session.add(
                 PlacementRow(
                     tenant_id=tenant.id,
@@ -242,6 +240,19 @@ class Provisioning:
                 )
             )
         return tenant
+
+    async def _room(self, session: AsyncSession, new: NewTenant, plan: str) -> tuple[UUID, CellRow]:
+        """Where the tenant is to live, and its id: that of a home which stands there ready, or a new one."""
+        if new.tier is not Tier.DEDICATED:
+            cell = await choose_cell(session, new.region, new.cell, plan=plan)
+            ready = await self.stock.take(session, cell.id) if new.tier is Tier.SCHEMA else None
+            return ready or new_id(), cell
+        tenant_id = new_id()
+        server = await choose_server(session, new.region, plan=plan)
+        name = dedicated_cell_name(tenant_id)
+        return tenant_id, await self._cells.register(
+            session, name, server, CellKind.DEDICATED, region=server.region, capacity=1
+        )
 
     @staticmethod
     async def _parent(session: AsyncSession, slug: str) -> UUID:
@@ -254,8 +265,7 @@ class Provisioning:
 
     async def _activate(self, tenant: TenantRow, site: Site, actor: str) -> None:
         async with self._sessions.begin() as session:
-            row = await session.get_one(TenantRow, tenant.id)
-            row.status = TenantStatus.ACTIVE
+            await session.execute(update(TenantRow).where(TenantRow.id == tenant.id).values(status=TenantStatus.ACTIVE))
             record(
                 session,
                 actor,
@@ -314,6 +324,7 @@ class Provisioning:
     @staticmethod
     async def _forget(session: AsyncSession, site: Site) -> None:
         """Take placement, domains and documents out of the catalog, and the cell with its only tenant."""
+        await release(session, Holder.REMOVAL, str(site.tenant_id))
         for row in (PlacementRow, DomainRow, TenantDocumentRow):
             await session.execute(delete(row).where(row.tenant_id == site.tenant_id))
         if site.cell.kind == CellKind.DEDICATED:

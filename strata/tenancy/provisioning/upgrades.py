@@ -1,74 +1,225 @@
-"""Bring the catalog, every cell and every tenant schema to head, and say who has what."""
+"""Bring the catalog, every cell and every tenant schema to head, and say who has what.
+
+The order: catalog, then the canary's schemas (each after the control schema of its cell), then all others. A failure
+before the canary has passed ends the run; after it, a failure is that schema's alone. A run that dies is run again:
+the ledgers in the cells say what is left to do.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
+import structlog
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from strata.platform.database.administration import administrator
 from strata.platform.database.catalog_upgrade import catalog_revisions, upgrade_catalog
+from strata.platform.database.lease import lease
+from strata.platform.settings import UpgradeSettings
 from strata.tenancy.catalog.registry import Registry
-from strata.tenancy.cell.schema_revisions import CONTROL_SCHEMA, upgrade_schema
-from strata.tenancy.model import CellState
+from strata.tenancy.cell.schema_revisions import CONTROL_SCHEMA, LedgerLine, lagging, ledger, sizes
 from strata.tenancy.provisioning.cells import Chains
+from strata.tenancy.provisioning.exclusion import UPGRADE_LEASE
+from strata.tenancy.provisioning.upgrade_cells import ask_each, built_cells
+from strata.tenancy.provisioning.upgrade_ledger import Resident, UpgradeLedger
+from strata.tenancy.provisioning.upgrade_replay import Lag, Replay
+from strata.tenancy.provisioning.upgrade_report import (
+    CATALOG,
+    Outcome,
+    OutcomeState,
+    SchemaStatus,
+    UpgradePlan,
+    UpgradeReport,
+    UpgradeRunningError,
+)
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from strata.platform.database.revisions import RevisionChain
+
+log = structlog.get_logger()
+
+_ASK_AGAIN_S = 0.2
+_NOBODY = Resident(0, marked=False)
 
 
-class SchemaStatus(msgspec.Struct, frozen=True):
-    cell: str
-    """The cell's name, or «catalog»."""
-    schema: str
-    revision: str | None
-    head: str | None
+class _Survey(msgspec.Struct, frozen=True):
+    """What is behind; and, as outcomes, what this run can do nothing about: silent cells and schemas that are ahead."""
 
-    @property
-    def current(self) -> bool:
-        return self.revision == self.head
+    lags: list[Lag]
+    beyond: list[Outcome]
 
 
 class Upgrades:
     def __init__(
-        self, catalog: AsyncEngine, catalog_url: URL, registry: Registry, chains: Chains, location: Path
+        self,
+        catalog: AsyncEngine,
+        catalog_url: URL,
+        registry: Registry,
+        chains: Chains,
+        location: Path,
+        settings: UpgradeSettings,
     ) -> None:
         self._catalog = catalog
         self._catalog_url = catalog_url
         self._registry = registry
         self._chains = chains
         self._location = location
+        self._settings = settings
 
     async def catalog(self) -> None:
         await upgrade_catalog(self._catalog_url, self._location)
         # Statements prepared before the upgrade describe tables that have changed.
         await self._catalog.dispose()
 
-    async def cells(self) -> list[SchemaStatus]:
-        """Upgrade what lags behind, control schema first; returns what was upgraded."""
-        upgraded = []
-        for cell in await self._built():
-            async with administrator(await self._registry.admin_url_of_cell(cell)) as admin:
-                if await upgrade_schema(admin, CONTROL_SCHEMA, self._chains.cell):
-                    upgraded.append(SchemaStatus(cell, CONTROL_SCHEMA, self._chains.cell.head, self._chains.cell.head))
-                for row in await admin.fetch(
-                    "SELECT schema_name FROM strata.revision WHERE schema_name <> $1 AND revision <> $2",
-                    CONTROL_SCHEMA,
-                    self._chains.tenant.head,
-                ):
-                    schema: str = row["schema_name"]
-                    await upgrade_schema(admin, schema, self._chains.tenant)
-                    upgraded.append(SchemaStatus(cell, schema, self._chains.tenant.head, self._chains.tenant.head))
-        return upgraded
+    async def cells(self) -> UpgradeReport:
+        """Everything but the catalog, for a process that starts: it waits for another's upgrade, and goes on after a
+        failure, for all whom it does not concern.
+        """
+        report = await self.run(UpgradePlan(wait=True))
+        if not report.complete:
+            log.error("upgrade.incomplete", failed=len(report.of(OutcomeState.FAILED)))
+        return report
+
+    async def run(self, plan: UpgradePlan) -> UpgradeReport:
+        """Upgrade what lags behind. Nothing does: it is seen with one short query a cell, and no lease is taken."""
+        jobs = plan.jobs or self._settings.jobs
+        survey = await self._survey(jobs)
+        if plan.dry_run or not survey.lags:
+            lags = (
+                self._marked(await self._by_canary_order(survey.lags, jobs), plan.canary)
+                if plan.canary
+                else survey.lags
+            )
+            return UpgradeReport(self._pending(lags) + survey.beyond, plan.dry_run, stopped_at_canary=False)
+        async with self._turn(wait=plan.wait):
+            # Whoever had the lease may have done it.
+            return await self._upgrade(await self._survey(jobs), plan, jobs)
+
+    async def _upgrade(self, survey: _Survey, plan: UpgradePlan, jobs: int) -> UpgradeReport:
+        ledger = UpgradeLedger(self._catalog)
+        replay = Replay(self._chains, self._settings, ledger, jobs)
+        await ledger.forget_all_but({(lag.cell.name, lag.line.schema) for lag in survey.lags})
+        lags = survey.lags
+        outcomes: list[Outcome] = []
+        if plan.canary:
+            lags = self._marked(await self._by_canary_order(lags, jobs), plan.canary)
+            outcomes = await replay.bring([lag for lag in lags if lag.canary])
+            lags = [lag for lag in lags if not lag.canary]
+            if any(each.state is not OutcomeState.UPGRADED for each in outcomes):
+                return UpgradeReport(
+                    outcomes + self._pending(lags) + survey.beyond, dry_run=False, stopped_at_canary=True
+                )
+        outcomes += await replay.bring(lags)
+        return UpgradeReport(outcomes + survey.beyond, dry_run=False, stopped_at_canary=False)
 
     async def status(self) -> list[SchemaStatus]:
         """The revision of the catalog, and of each schema of each cell, beside the newest there is."""
-        statuses = [SchemaStatus("catalog", "public", *await catalog_revisions(self._catalog_url, self._location))]
-        for cell in await self._built():
-            async with administrator(await self._registry.admin_url_of_cell(cell)) as admin:
-                for row in await admin.fetch("SELECT schema_name, revision FROM strata.revision ORDER BY schema_name"):
-                    chain = self._chains.cell if row["schema_name"] == CONTROL_SCHEMA else self._chains.tenant
-                    statuses.append(SchemaStatus(cell, row["schema_name"], row["revision"], chain.head))
+        catalog = SchemaStatus(CATALOG, "public", *await catalog_revisions(self._catalog_url, self._location))
+        troubles = await UpgradeLedger(self._catalog).troubles() if catalog.current else {}
+        cells = await built_cells(self._catalog, self._registry)
+        statuses = [catalog]
+        for cell, found in await ask_each(cells, ledger, self._settings.jobs):
+            if isinstance(found, str):
+                head = self._chains.cell.head
+                statuses.append(SchemaStatus(cell.name, CONTROL_SCHEMA, None, head, cell.server, silence=found))
+                continue
+            for line in found:
+                trouble = troubles.get((cell.name, line.schema))
+                head = self._head(line.schema)
+                statuses.append(
+                    SchemaStatus(
+                        cell.name,
+                        line.schema,
+                        line.revision,
+                        head,
+                        cell.server,
+                        trouble if line.revision != head else None,
+                    )
+                )
         return statuses
 
-    async def _built(self) -> list[str]:
-        return [cell.name for cell in await self._registry.cells() if cell.state is not CellState.BUILDING]
+    async def _survey(self, jobs: int) -> _Survey:
+        async def ask(admin: asyncpg.Connection) -> list[LedgerLine]:
+            return await lagging(admin, self._chains.cell.head, self._chains.tenant.head)
+
+        survey = _Survey([], [])
+        for cell, found in await ask_each(await built_cells(self._catalog, self._registry), ask, jobs):
+            if isinstance(found, str):
+                head = self._chains.cell.head
+                survey.beyond.append(
+                    Outcome(cell.name, CONTROL_SCHEMA, OutcomeState.FAILED, None, head, attempts=1, error=found)
+                )
+                continue
+            for line in found:
+                chain = self._chain(line.schema)
+                if chain.knows(line.revision):
+                    survey.lags.append(Lag(cell, line))
+                else:
+                    survey.beyond.append(Outcome(cell.name, line.schema, OutcomeState.AHEAD, line.revision, chain.head))
+        return survey
+
+    async def _by_canary_order(self, lags: Sequence[Lag], jobs: int) -> list[Lag]:
+        """Those first who suffer least: marked by staff, then schemas of one tenant, the smallest first."""
+        residents = await UpgradeLedger(self._catalog).residents()
+        cells = {lag.cell.name: lag.cell for lag in lags}
+        pages = {
+            (cell.name, schema): size
+            for cell, found in await ask_each(cells.values(), sizes, jobs)
+            if isinstance(found, dict)
+            for schema, size in found.items()
+        }
+
+        def rank(lag: Lag) -> tuple[bool, bool, int, str, str]:
+            key = (lag.cell.name, lag.line.schema)
+            who = residents.get(key, _NOBODY)
+            return (not who.marked, who.tenants != 1, pages.get(key, 0), *key)
+
+        return sorted(lags, key=rank)
+
+    @staticmethod
+    def _marked(ordered: Sequence[Lag], canary: int) -> list[Lag]:
+        """The first `canary` tenant schemas and, before them, the control schemas of the cells they are in."""
+        chosen = [lag for lag in ordered if not lag.is_control][:canary]
+        cells = {lag.cell.name for lag in chosen}
+        if not chosen:
+            # Only cells' control schemas lag behind: then they are the canary.
+            chosen = list(ordered[:canary])
+        first = {(lag.cell.name, lag.line.schema) for lag in chosen} | {(cell, CONTROL_SCHEMA) for cell in cells}
+        return [msgspec.structs.replace(lag, canary=(lag.cell.name, lag.line.schema) in first) for lag in ordered]
+
+    def _pending(self, lags: Sequence[Lag]) -> list[Outcome]:
+        return [
+            Outcome(
+                lag.cell.name,
+                lag.line.schema,
+                OutcomeState.PENDING,
+                lag.line.revision,
+                self._head(lag.line.schema),
+                lag.canary,
+            )
+            for lag in lags
+        ]
+
+    def _head(self, schema: str) -> str:
+        return self._chain(schema).head
+
+    def _chain(self, schema: str) -> RevisionChain:
+        return self._chains.cell if schema == CONTROL_SCHEMA else self._chains.tenant
+
+    @asynccontextmanager
+    async def _turn(self, *, wait: bool) -> AsyncIterator[None]:
+        while True:
+            async with lease(self._catalog_url, UPGRADE_LEASE) as ours:
+                if ours:
+                    yield
+                    return
+            if not wait:
+                raise UpgradeRunningError
+            await asyncio.sleep(_ASK_AGAIN_S)

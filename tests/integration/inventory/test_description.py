@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from strata.app import StrataApp
+from strata.inventory.alerts.controllers import ThresholdIn
 from strata.inventory.locations.schemas import BinIn, BinPatch, PlacePatch, WarehouseIn, ZoneIn
 from strata.inventory.movements.schemas import MovementIn, ReversalIn, check_lines
 from strata.inventory.products.schemas import ProductIn, ProductPatch
@@ -15,7 +16,18 @@ from strata.inventory.products.schemas import ProductIn, ProductPatch
 _TAGS = {"Products", "Locations", "Stock", "Movements"}
 _BODIES: dict[str, type[msgspec.Struct]] = {
     struct.__name__: struct
-    for struct in (ProductIn, ProductPatch, WarehouseIn, ZoneIn, BinIn, PlacePatch, BinPatch, MovementIn, ReversalIn)
+    for struct in (
+        ProductIn,
+        ProductPatch,
+        WarehouseIn,
+        ZoneIn,
+        BinIn,
+        PlacePatch,
+        BinPatch,
+        MovementIn,
+        ReversalIn,
+        ThresholdIn,
+    )
 }
 
 
@@ -31,7 +43,7 @@ def operations(inventory_app: StrataApp) -> dict[str, dict[str, Any]]:
 
 
 def test_every_operation_says_what_it_is(operations: dict[str, dict[str, Any]]) -> None:
-    assert len(operations) == 24
+    assert len(operations) == 29
     for name, operation in operations.items():
         assert operation.get("summary"), name
 
@@ -41,7 +53,7 @@ def test_every_body_has_an_example_that_would_be_accepted(operations: dict[str, 
     for name, operation in operations.items():
         body = operation.get("requestBody")
         if body is None:
-            assert not name.startswith(("post", "patch")), name
+            assert not name.startswith(("post", "patch", "put")), name
             continue
         schema = body["content"]["application/json"]["schema"]
         named = msgspec.json.encode(schema).decode()

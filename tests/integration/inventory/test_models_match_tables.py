@@ -8,14 +8,17 @@ from __future__ import annotations
 import pytest
 from sqlalchemy.dialects import postgresql
 
+from strata.inventory.aggregates.models import WarehouseStock, WarehouseStockBasis
+from strata.inventory.alerts.models import StockAlert, StockThreshold
 from strata.inventory.idempotency import IdempotencyRow
-from strata.inventory.imports.models import ImportRefusal, ImportRun
+from strata.inventory.imports.models import ImportBatch, ImportChunk, ImportRefusal, ImportRun
 from strata.inventory.locations.models import Bin, Warehouse, Zone
 from strata.inventory.movements.models import Movement
 from strata.inventory.products.models import Product
 from strata.inventory.quotas import QuotaCounter
 from strata.inventory.stock.models import StockBalance, StockLedgerLine
 from strata.runtime import Runtime
+from strata.tenancy.events.models import DeadLetter, EventMark
 from strata.tenancy.model import Tier
 from strata.tenancy.scoping import TenantModel
 from tests.builders.platform import Tenantry, admin_of
@@ -32,6 +35,14 @@ MODELS: tuple[type[TenantModel], ...] = (
     QuotaCounter,
     ImportRun,
     ImportRefusal,
+    ImportChunk,
+    ImportBatch,
+    EventMark,
+    DeadLetter,
+    WarehouseStock,
+    WarehouseStockBasis,
+    StockThreshold,
+    StockAlert,
 )
 
 _COLUMNS = """

@@ -14,6 +14,7 @@ from sqlalchemy import text
 from strata.platform.database import addresses
 from strata.platform.settings import Pooler, PoolSettings
 from strata.runtime import Runtime
+from strata.tenancy.catalog.tables import DrainKind
 from strata.tenancy.context import TenantContext
 from strata.tenancy.errors import CellUnavailableError
 from strata.tenancy.model import Tier
@@ -117,7 +118,7 @@ async def pooled(elsewhere: Platform, tmp_path_factory: pytest.TempPathFactory) 
     directory: Path = tmp_path_factory.mktemp("pgbouncer")
     port = free_port()
     async with standing(elsewhere) as own:
-        await own.registry.drain_server(SECOND_SERVER, ACTOR)
+        await own.drains.begin(DrainKind.SERVER, SECOND_SERVER, ACTOR)
         await add_server(
             own.registry,
             FIRST_SERVER,

@@ -195,3 +195,29 @@ async def test_pages_ask_the_database_a_fixed_number_of_times(
         finally:
             event.remove(home.engine.sync_engine, "before_cursor_execute", count)
     assert len(seen) == statements, seen
+
+
+async def test_a_count_and_its_reversal(runtime: Runtime, whole_app: StrataApp, warehouse: TenantContext) -> None:
+    async with pages(whole_app, runtime, warehouse) as client:
+        counted = {"kind": "count", "key": str(uuid4()), "sku": "S-0", "bin": "B-0", "quantity": "1200"}
+        shown = (await client.get((await client.post("/movements/new", data=counted)).headers["Location"])).text
+        assert "Counted" in shown
+        [address] = set(re.findall(r'"(/movements/[0-9a-f-]+)"', shown))
+        page = (await client.get(address)).text
+        assert "Reverse this movement" in page
+        too_long = await client.post(f"{address}/reversal", data={"key": "k", "reason": "x" * 65})
+        assert too_long.status_code == 422
+        assert "At most 64 characters" in too_long.text
+        form = {"key": str(uuid4()), "reason": "counted twice"}
+        first = await client.post(f"{address}/reversal", data=form)
+        assert first.status_code == 303
+        assert (await client.post(f"{address}/reversal", data=form)).headers["Location"] == first.headers["Location"]
+        reversal = (await client.get(first.headers["Location"])).text
+        assert "Reversed" in reversal
+        assert "+34" in reversal
+        assert f'href="{address}"' in reversal
+        again = await client.post(f"{address}/reversal", data={"key": str(uuid4())})
+        assert again.status_code == 409
+        assert "has been reversed before" in again.text
+        assert first.headers["Location"] in (await client.get(address)).text
+        assert "Reverse this movement" not in (await client.get(address)).text

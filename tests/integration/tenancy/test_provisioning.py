@@ -14,10 +14,11 @@ from sqlalchemy import text
 
 from strata.platform.errors import ConflictError, InvalidInputError, StrataError
 from strata.runtime import Runtime
-from strata.tenancy.catalog.registry import NoRoomError
+from strata.tenancy.catalog.tables import DrainKind
 from strata.tenancy.errors import TenantClosingError, UnknownTenantError
 from strata.tenancy.model import TenantStatus, Tier
 from strata.tenancy.provisioning import homes
+from strata.tenancy.provisioning.placing import NoRoomError
 from strata.tenancy.provisioning.tenants import InUseError, NewTenant
 from tests.builders.platform import ACTOR, FIRST_CELL, Platform, Tenantry, admin_of, as_admin
 from tests.builders.rows import fill, fingerprint, tables_of
@@ -137,7 +138,7 @@ async def test_racers_do_not_overfill_a_cell(runtime: Runtime, platform: Platfor
         for each in made:
             await runtime.provisioning.delete(each.slug, ACTOR)
     finally:
-        await runtime.registry.drain_cell(name, ACTOR)
+        await runtime.drains.begin(DrainKind.CELL, name, ACTOR)
 
 
 async def test_a_plan_that_does_not_offer_the_tier_is_refused(

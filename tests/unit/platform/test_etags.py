@@ -30,4 +30,4 @@ def test_if_match_that_does_not_is_told_the_current_tag(header: str) -> None:
     ],
 )
 def test_if_none_match_compares_weakly(header: str | None, unchanged: bool) -> None:
-    assert is_unchanged(header, 3) is unchanged
+    assert is_unchanged(header, etag(3)) is unchanged

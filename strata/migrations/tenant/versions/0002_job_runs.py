@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from alembic import op
 
 revision = "0002"
 down_revision: str | None = "0001"
 
+SQL = Path(__file__).resolve().parent.parent / "sql"
+
 
 def upgrade() -> None:
-    op.execute("SELECT 1")
+    op.execute((SQL / "0002_job_runs.sql").read_text(encoding="utf-8"))

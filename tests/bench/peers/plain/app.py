@@ -113,7 +113,7 @@ class ProductController(Controller):
                 product.created_at,
                 product.updated_at,
             )
-        if is_unchanged(if_none_match, out.version):
+        if is_unchanged(if_none_match, etag(out.version)):
             return Response(None, status_code=304, headers={"ETag": etag(out.version)})  # type: ignore[arg-type]
         return Response(out, headers={"ETag": etag(out.version)})
 

@@ -1,0 +1,192 @@
+"""A queued import: one job plans it, then one job a batch, each of which queues the next.
+
+A worker may be killed anywhere. What it had not committed is rolled back and the job runs again; what it had committed
+is no longer among the batches. A job that finds its batch gone only sees to it that the next one is queued.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from strata.inventory.imports import kept_files, planning, repository
+from strata.inventory.imports.ahead import ahead
+from strata.inventory.imports.home import ensure_bin
+from strata.inventory.imports.models import UNDER_WAY, ImportState
+from strata.inventory.imports.pace import ImportPace
+from strata.inventory.imports.planning import Plan
+from strata.inventory.imports.poster import Poster, Step
+from strata.inventory.imports.repository import Position
+from strata.inventory.imports.rows import Interpreter
+from strata.inventory.imports.schemas import RunOut
+from strata.inventory.imports.survey import survey
+from strata.inventory.quotas import QuotaExceededError
+from strata.platform.errors import BadRequestError, ConflictError, InvalidInputError, StrataError
+from strata.platform.jobs.declaration import Queue, Retry
+from strata.platform.settings import ImportSettings
+from strata.tenancy.errors import ConcurrentUpdateError
+from strata.tenancy.jobs import JobQueue, TenantJob, tenant_job
+from strata.tenancy.session import TenantSession
+
+log = structlog.get_logger(__name__)
+
+_ATTEMPTS = 8
+_AT_ONCE_BYTES = 4 * 1024 * 1024
+"""Of planned batches in one transaction: a tenant's cut-over waits for it."""
+_OF_THE_FILE = (BadRequestError, InvalidInputError, ConflictError, QuotaExceededError)
+"""Errors that come again however often one tries, until a person does something."""
+
+
+class PlanImport(msgspec.Struct, frozen=True):
+    import_id: UUID
+
+
+class PostBatch(msgspec.Struct, frozen=True):
+    import_id: UUID
+    number: int
+
+
+@tenant_job("inventory.import-plan", queue=Queue.BULK, retry=Retry(attempts=_ATTEMPTS), timeout_s=3600.0)
+async def plan_import(job: TenantJob, arguments: PlanImport) -> None:
+    """Read the file to its end and leave batches. Queued again for a run that is planned, it sets its jobs going."""
+    async with _failing(job, arguments.import_id):
+        async with job.tenants.transaction(job.context) as session:
+            run = await repository.locked(session, arguments.import_id)
+            if not run.queued:
+                return
+            mapping = await repository.queued_mapping(session, run)
+            if run.state is ImportState.PENDING:
+                await planning.drop(session, run.id)
+                await ensure_bin(session, mapping.document.movement, location_limit=job.context.limits.locations)
+        if run.state is ImportState.PENDING:
+            async with kept_files.fetched(job.tenants, job.context, run.id, run.file_name) as file:
+                surveyed = await asyncio.to_thread(survey, file, mapping)
+                rows = job.services.get(ImportSettings).batch_rows
+                await _leave(job, run, Plan(file, mapping, surveyed, Position(run.phase, run.checkpoint), rows))
+    async with job.tenants.reading(job.context) as session:
+        first = await planning.first_left(session, arguments.import_id)
+    if first is not None:
+        await _defer(job.jobs, job.context.id, PostBatch(arguments.import_id, first))
+
+
+@tenant_job("inventory.import-batch", queue=Queue.BULK, retry=Retry(attempts=_ATTEMPTS), timeout_s=300.0)
+async def import_batch(job: TenantJob, arguments: PostBatch) -> None:
+    started = time.monotonic()
+    settled = _Settled()
+    async with _failing(job, arguments.import_id):
+        settled = await _settle(job, arguments)
+    if settled.upcoming is not None:
+        worked_s = time.monotonic() - started
+        pace = job.services.get(ImportPace)
+        await asyncio.sleep(pace.pause_s(job.context.id, entered_s=settled.entered_s, worked_s=worked_s))
+        await _defer(job.jobs, job.context.id, PostBatch(arguments.import_id, settled.upcoming))
+
+
+JOBS = (plan_import, import_batch)
+
+
+async def _defer(jobs: JobQueue, tenant_id: UUID, batch: PostBatch) -> None:
+    await jobs.defer(import_batch, tenant_id, batch, once_key=f"import:{batch.import_id}:{batch.number}")
+
+
+async def _leave(job: TenantJob, run: RunOut, plan: Plan) -> None:
+    """The batches, and with the last of them the word that they can be posted."""
+    number = 0
+    pending: list[bytes] = []
+    async with aclosing(ahead(plan.batches())) as planned:
+        async for content in planned:
+            pending.append(content)
+            if sum(map(len, pending)) >= _AT_ONCE_BYTES:
+                async with job.tenants.transaction(job.context) as session:
+                    if not await _still_pending(session, run.id):
+                        return
+                    number = await planning.add(session, run.id, number, pending)
+                pending = []
+    async with job.tenants.transaction(job.context) as session:
+        if await _still_pending(session, run.id):
+            await planning.add(session, run.id, number, pending)
+            await kept_files.drop(session, run.id)
+            await repository.start(session, run.id, rows=plan.surveyed.rows, queued=True)
+            if not number and not pending:
+                await repository.finish(session, run.id)
+
+
+class _Settled(msgspec.Struct, frozen=True):
+    upcoming: int | None = None
+    """The number of the batch that comes next."""
+    entered_s: float = 0.0
+    """How long it took to be let in."""
+
+
+async def _settle(job: TenantJob, arguments: PostBatch) -> _Settled:
+    entering = time.monotonic()
+    async with job.tenants.transaction(job.context) as session:
+        # The lock on the run is what a second worker and a cancellation wait for.
+        run = await repository.locked(session, arguments.import_id)
+        entered_s = time.monotonic() - entering
+        first = await planning.first_left(session, run.id)
+        if not run.queued or run.state is not ImportState.RUNNING or first is None or first < arguments.number:
+            # Cancelled, failed or done; or the job is left over from a plan that was cancelled.
+            return _Settled()
+        if first == arguments.number:
+            await _post(session, job, run, first)
+            first = await planning.first_left(session, run.id)
+            if first is None:
+                await repository.finish(session, run.id)
+    return _Settled(first, entered_s)
+
+
+async def _still_pending(session: TenantSession, run_id: UUID) -> bool:
+    run = await repository.locked(session, run_id)
+    return run.queued and run.state is ImportState.PENDING
+
+
+async def _post(session: TenantSession, job: TenantJob, run: RunOut, number: int) -> None:
+    planned = await planning.take(session, run.id, number)
+    mapping = await repository.queued_mapping(session, run)
+    poster = Poster(
+        mapping.document.movement,
+        lambda sku: planned.names.get(sku, sku),
+        begins_at=planned.begins_at,
+        actor=run.created_by,
+        sku_limit=job.context.limits.skus,
+    )
+    step = Step()
+    if planned.rows is not None:
+        step = await poster.post(session, planned.rows, Interpreter(mapping, planned.columns))
+    elif planned.needed:
+        step = await poster.open(session, planned.needed, run.file_name)
+    await repository.add_refusals(session, run.id, step.refusals)
+    await repository.advance(session, run.id, planned.after, step.gain)
+
+
+@asynccontextmanager
+async def _failing(job: TenantJob, import_id: UUID) -> AsyncIterator[None]:
+    """What a person has to mend is written beside the run, and the job is over. The rest is the job engine's to judge."""
+    try:
+        yield
+    except ConcurrentUpdateError:
+        raise
+    except _OF_THE_FILE as error:
+        log.warning("import.failed", import_id=str(import_id), reason=error.code)
+        await _record(job, import_id, error.detail)
+    except StrataError:
+        raise
+    except Exception:
+        if job.attempt + 1 >= _ATTEMPTS:
+            with suppress(StrataError):
+                await _record(job, import_id, "Something went wrong on our side; support sees it. Resume it later.")
+        raise
+
+
+async def _record(job: TenantJob, import_id: UUID, failure: str) -> None:
+    async with job.tenants.transaction(job.context) as session:
+        run = await repository.locked(session, import_id)
+        if run.queued and run.state in UNDER_WAY:
+            await repository.fail(session, import_id, failure)

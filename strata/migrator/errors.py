@@ -1,0 +1,98 @@
+"""What can stand in a move's way, each with its name and what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from strata.platform.errors import ConflictError, InvalidInputError, NotFoundError, StrataError, UnavailableError
+
+
+class UnknownMoveError(NotFoundError):
+    code = "unknown-move"
+    title = "No such move"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"No move answers to «{name}»; strata migrate list shows those there are.")
+
+
+class MoveUnderWayError(ConflictError):
+    code = "move-under-way"
+    title = "The tenant is being moved already"
+
+    def __init__(self, slug: str) -> None:
+        super().__init__(
+            f"«{slug}» has a move that has not ended: strata migrate status {slug} shows it; complete it, roll it back "
+            "or cancel it first."
+        )
+
+
+class WishRefusedError(ConflictError):
+    code = "wish-refused"
+    title = "Not in this phase"
+
+
+class NotFitError(InvalidInputError):
+    """Preflight found something in the way."""
+
+    code = "move-not-possible"
+    title = "The move cannot be made"
+
+    def __init__(self, objections: Sequence[str]) -> None:
+        super().__init__("The move cannot be made: " + " ".join(objections), extra={"objections": list(objections)})
+
+
+class SupersededError(StrataError):
+    """Another worker has taken the move over; this one writes nothing more."""
+
+    code = "superseded"
+    title = "Another attempt has taken over"
+
+    def __init__(self, move_id: UUID, attempt: int) -> None:
+        super().__init__(f"Attempt {attempt} of move {move_id} is over: another worker has it.")
+
+
+class PutOffError(UnavailableError):
+    """Something passes by itself; the step is run again after `after_s`."""
+
+    code = "put-off"
+    title = "The move waits"
+
+    def __init__(self, detail: str, after_s: float = 1.0) -> None:
+        super().__init__(detail)
+        self.after_s = after_s
+
+
+class CalledOffError(PutOffError):
+    """A cut-over could not be done within its deadlines; the tenant has been let in again where it was."""
+
+    code = "cut-over-called-off"
+    title = "The cut-over was called off"
+
+
+class CopyAgainError(StrataError):
+    """The stream has a hole or the snapshot is lost: only a new copy is whole."""
+
+    code = "copy-again"
+    title = "The copy starts again"
+
+
+class VerificationError(ConflictError):
+    code = "verification-failed"
+    title = "Source and target differ"
+
+    def __init__(self, count: int, differences: list[dict[str, Any]]) -> None:
+        named = "; ".join(
+            f"{each['table']} {', '.join(f'{name}={value}' for name, value in each['key'].items())} ({each['kind']})"
+            for each in differences[:5]
+        )
+        super().__init__(
+            f"{count} rows differ between source and target: {named}. The cut-over is refused.",
+            extra={"differences": differences},
+        )
+
+
+class WayBackLostError(ConflictError):
+    code = "way-back-lost"
+    title = "The move can no longer be rolled back"

@@ -1,0 +1,144 @@
+"""The fence of a tenant in its cells. Each function is one atomic act of a cut-over or of its undoing.
+
+They carry the names that the model of the protocol uses (docs/moving.md). What each compares with keeps it harmless
+when it comes late, from a worker that slept:
+
+    close_source    the row is active at epoch e, and no attempt after n has touched it
+    drain           the row is shut by n
+    open_target     in another cell: nothing there is of a later attempt; in the same: the row is shut by n
+    retire          the row is at an epoch that the catalog has given up, which is never used again
+    reopen_source   nothing there is of attempt n' or later; leaves n' behind, so that nothing before it closes any more
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import msgspec
+
+from strata.migrator.errors import CalledOffError
+from strata.migrator.replay import marker_prefix
+from strata.tenancy.model import FenceState
+
+if TYPE_CHECKING:
+    import asyncpg
+
+_HOLDERS = """
+SELECT a.pid, a.application_name AS application, extract(epoch FROM clock_timestamp() - a.xact_start) * 1000 AS age_ms
+FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+CROSS JOIN (SELECT strata.lock_key($1) AS key) AS k
+WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND l.classid = ((k.key >> 32) & 4294967295)::oid AND l.objid = (k.key & 4294967295)::oid
+ORDER BY age_ms DESC NULLS LAST
+"""
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """A transaction inside the tenant's fence."""
+
+    pid: int
+    application: str
+    age_ms: float
+
+
+async def holders(source: asyncpg.Connection, tenant_id: UUID) -> list[Holder]:
+    """Who is inside, oldest first. To be asked before the fence is shut: who waits for these keeps everybody waiting."""
+    return [
+        Holder(row["pid"], row["application"], float(row["age_ms"] or 0.0))
+        for row in await source.fetch(_HOLDERS, tenant_id)
+    ]
+
+
+async def close_source(source: asyncpg.Connection, tenant_id: UUID, epoch: int, attempt: int) -> None:
+    """Step 2: whoever comes from now on is told to wait (SM002)."""
+    shut = await source.fetchval(
+        "UPDATE strata.fence SET state = $4, attempt = $3"
+        " WHERE tenant_id = $1 AND epoch = $2 AND state = $5 AND coalesce(attempt, 0) <= $3 RETURNING true",
+        tenant_id,
+        epoch,
+        attempt,
+        FenceState.MOVING.value,
+        FenceState.ACTIVE.value,
+    )
+    if not shut:
+        raise CalledOffError(f"The fence is not open at epoch {epoch}: somebody else has changed it.")
+
+
+async def drain(source: asyncpg.Connection, tenant_id: UUID, attempt: int) -> str:
+    """Step 3: wait for those inside, under the connection's lock_timeout, and mark the log; returns where."""
+    position: str = await source.fetchval(
+        "SELECT strata.drain_fence($1, $2, $3)::text", tenant_id, attempt, marker_prefix(tenant_id)
+    )
+    return position
+
+
+async def open_target(
+    target: asyncpg.Connection, tenant_id: UUID, schema: str, epoch: int, attempt: int, *, same_cell: bool
+) -> None:
+    """Step 6: the target lets in who comes with e', which nobody holds before the flip."""
+    if same_cell:
+        statement = (
+            "UPDATE strata.fence SET epoch = $3, state = $5, schema_name = $2"
+            " WHERE tenant_id = $1 AND attempt = $4 AND state = $6 RETURNING true"
+        )
+        opened = await target.fetchval(
+            statement, tenant_id, schema, epoch, attempt, FenceState.ACTIVE.value, FenceState.MOVING.value
+        )
+    else:
+        statement = (
+            "INSERT INTO strata.fence AS f (tenant_id, epoch, state, schema_name, attempt) VALUES ($1, $3, $5, $2, $4)"
+            " ON CONFLICT (tenant_id) DO UPDATE SET epoch = excluded.epoch, state = excluded.state,"
+            " schema_name = excluded.schema_name, attempt = excluded.attempt"
+            " WHERE coalesce(f.attempt, 0) <= excluded.attempt RETURNING true"
+        )
+        opened = await target.fetchval(statement, tenant_id, schema, epoch, attempt, FenceState.ACTIVE.value)
+    if not opened:
+        raise CalledOffError(f"The target's fence does not obey attempt {attempt}: a later one has it.")
+
+
+async def retire(cell: asyncpg.Connection, tenant_id: UUID, epoch: int) -> None:
+    """A home at an epoch that is over is nobody's: step 8 after the flip, or a target whose cut-over was called off.
+
+    In one cell there is one row for both homes; it carries the epoch that stands, and none is found here.
+    """
+    await cell.execute(
+        "UPDATE strata.fence SET state = $3 WHERE tenant_id = $1 AND epoch = $2",
+        tenant_id,
+        epoch,
+        FenceState.MOVED.value,
+    )
+
+
+async def reopen_source(source: asyncpg.Connection, tenant_id: UUID, schema: str, epoch: int, attempt: int) -> None:
+    """Undo 2 to 6, once the catalog has put `attempt` in the place of those before. The catalog leads: never earlier."""
+    await source.execute(
+        "UPDATE strata.fence SET state = $5, epoch = $3, schema_name = $2, attempt = $4"
+        " WHERE tenant_id = $1 AND coalesce(attempt, 0) < $4",
+        tenant_id,
+        schema,
+        epoch,
+        attempt,
+        FenceState.ACTIVE.value,
+    )
+
+
+async def withdraw(cell: asyncpg.Connection, tenant_id: UUID, schema: str) -> None:
+    """Take away the row of a home that is given up, unless by now the row is another home's or lets people in."""
+    await cell.execute(
+        "DELETE FROM strata.fence WHERE tenant_id = $1 AND schema_name = $2 AND state = $3",
+        tenant_id,
+        schema,
+        FenceState.MOVED.value,
+    )
+
+
+async def stands_empty(cell: asyncpg.Connection, tenant_id: UUID, schema: str) -> bool:
+    """Whether this cell lets nobody into `schema` as this tenant: what must hold before anything there is destroyed."""
+    return not await cell.fetchval(
+        "SELECT true FROM strata.fence WHERE tenant_id = $1 AND schema_name = $2 AND state <> $3",
+        tenant_id,
+        schema,
+        FenceState.MOVED.value,
+    )

@@ -1,0 +1,29 @@
+"""pending: look whether the move is possible at all, before anything is made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from strata.migrator.errors import NotFitError
+from strata.migrator.phases import Phase
+from strata.migrator.preflight import objections_to
+from strata.migrator.transitions import Advance
+
+if TYPE_CHECKING:
+    from strata.migrator.work import Work
+
+
+class Begin:
+    phase: ClassVar = Phase.PENDING
+    rerunnable: ClassVar = True
+
+    async def check(self, work: Work) -> None:
+        objections = await objections_to(work.source, work.settings)
+        if objections:
+            raise NotFitError(objections)
+
+    async def run(self, work: Work) -> Advance:
+        return Advance(Phase.PREPARING, "preparing", detail={"worker": work.reign})
+
+    async def compensate(self, work: Work) -> None:
+        """Nothing has been made."""

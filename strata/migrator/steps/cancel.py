@@ -1,0 +1,33 @@
+"""cancelling: the tenant never left; take away everything that was made for the move."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from strata.migrator.models import Side
+from strata.migrator.phases import Phase
+from strata.migrator.steps.removal import remove_home
+from strata.migrator.transitions import Advance
+from strata.tenancy.replicas.closing import reopen_to_standbys
+
+if TYPE_CHECKING:
+    from strata.migrator.work import Work
+
+
+class Cancel:
+    phase: ClassVar = Phase.CANCELLING
+    rerunnable: ClassVar = True
+
+    async def check(self, work: Work) -> None:
+        """Each destructive act checks for itself, in its own transaction."""
+
+    async def run(self, work: Work) -> Advance:
+        await work.streams.close_all()
+        dropped = await work.around.objects.drop_streams(work.move.id, work.ends)
+        async with work.source.admin() as source:
+            await reopen_to_standbys(source, work.move.tenant_id, work.move.source_epoch)
+        removed = await remove_home(work, Side.TARGET)
+        return Advance(Phase.CANCELLED, "cancelled", detail={"removed": [*dropped, *removed]})
+
+    async def compensate(self, work: Work) -> None:
+        """What is left is taken away by another run."""

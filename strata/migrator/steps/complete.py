@@ -1,0 +1,32 @@
+"""completing: there is no way back any more. Streams first, then the old home, in acts that each look again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from strata.migrator.models import Side
+from strata.migrator.phases import Phase
+from strata.migrator.steps.removal import remove_home, wait_for_events
+from strata.migrator.transitions import Advance
+
+if TYPE_CHECKING:
+    from strata.migrator.work import Work
+
+
+class Complete:
+    phase: ClassVar = Phase.COMPLETING
+    rerunnable: ClassVar = True
+
+    async def check(self, work: Work) -> None:
+        """Each destructive act checks for itself, in its own transaction."""
+
+    async def run(self, work: Work) -> Advance:
+        await work.streams.close_all()
+        dropped = await work.around.objects.drop_streams(work.move.id, work.ends)
+        await wait_for_events(work)
+        removed = await remove_home(work, Side.SOURCE)
+        await work.around.objects.forget(work.move.id, *await work.around.objects.of(work.move.id))
+        return Advance(Phase.COMPLETED, "completed", detail={"removed": [*dropped, *removed]})
+
+    async def compensate(self, work: Work) -> None:
+        """What is left is taken away by another run."""

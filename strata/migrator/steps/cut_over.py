@@ -1,0 +1,149 @@
+"""cutting_over: the window in which the tenant waits. Its acts bear the names of the model (docs/moving.md).
+
+    1 begin          catalog: attempt n, cutting_over, a fresh epoch e'        (the machine, coming from `ready`)
+    2 close_source   cell:    fence row `moving`, n
+    3 drain          cell:    exclusive lock, marker n in the log, commit
+    4 apply          target:  everything up to the marker
+    5                every standby was closed to the tenant before 1           (`ready`)
+    6 open_target    cell:    fence row active at e'
+    7 flip           catalog: placement at e', by compare-and-set on (cutting_over, n)     (the machine)
+    8 retire_source  cell:    fence row `moved`                                (`retaining`)
+
+Any of 2 to 6 that is late calls the attempt off: the catalog says so first (`abort`, the machine), then the source
+opens again (`reopen_source`, here in compensate).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, ClassVar
+
+import asyncpg
+
+from strata.migrator import fence
+from strata.migrator.errors import CalledOffError
+from strata.migrator.faults import reached
+from strata.migrator.phases import Phase
+from strata.migrator.sequences import advance_sequences
+from strata.migrator.streams import Direction
+from strata.migrator.transitions import Advance, Flip
+
+if TYPE_CHECKING:
+    from strata.migrator.sites import End
+    from strata.migrator.tables import TenantTables
+    from strata.migrator.work import Work
+
+_PAUSE_S = 0.25
+_LONGEST_PAUSE_S = 5.0
+
+
+class CutOver:
+    phase: ClassVar = Phase.CUTTING_OVER
+    rerunnable: ClassVar = False
+
+    async def check(self, work: Work) -> None:
+        """All that can be checked was checked in `ready`: here the tenant waits."""
+
+    async def run(self, work: Work) -> Advance:
+        crossing = Crossing(work, Direction.OUT, work.move.source_epoch)
+        await crossing.cross()
+        flip = Flip(work.move.target, work.move.source_epoch)
+        return Advance(Phase.RETAINING, "flipped", flip=flip, detail=crossing.told())
+
+    async def compensate(self, work: Work) -> None:
+        await undo(work, Direction.OUT, work.move.source_epoch)
+
+
+class Crossing:
+    """Steps 2 to 6, in either direction: a rollback is the same cut-over the other way."""
+
+    def __init__(self, work: Work, direction: Direction, epoch_before: int) -> None:
+        self._work = work
+        self._direction = direction
+        self._epoch_before = epoch_before
+        self._begun = time.monotonic()
+        self._times_ms: dict[str, float] = {}
+
+    async def cross(self) -> None:
+        work, move = self._work, self._work.move
+        origin, destination = work.streams.ends_of(self._direction)
+        replay = await work.streams.replay(move, self._direction)
+        tables = await work.streams.tables(self._direction)
+        point = move.phase.value
+        async with origin.admin() as old, destination.admin() as new:
+            await old.execute(f"SET lock_timeout = {work.settings.lock_deadline_ms:d}")
+            await new.execute(f"SET lock_timeout = {work.settings.lock_deadline_ms:d}")
+            self._begun = time.monotonic()
+            await self._within_the_lock(self._close(old))
+            await reached(f"{point}.closed")
+            await self._within_the_lock(fence.drain(old, move.tenant_id, move.attempt))
+            self._mark("drain")
+            await reached(f"{point}.drained")
+            try:
+                async with asyncio.timeout(work.settings.drain_deadline_ms / 1000):
+                    await replay.apply_until_marker(str(move.attempt))
+            except TimeoutError:
+                late = f"The last changes did not arrive within {work.settings.drain_deadline_ms} ms."
+                raise CalledOffError(late, self._pause_s()) from None
+            self._mark("apply")
+            await reached(f"{point}.applied")
+            await self._open(old, new, tables, destination)
+            self._mark("open")
+            await reached(f"{point}.opened")
+
+    async def _close(self, old: asyncpg.Connection) -> None:
+        work = self._work
+        origin, _ = work.streams.ends_of(self._direction)
+        async with old.transaction():
+            await origin.hold(old)
+            await fence.close_source(old, work.move.tenant_id, self._epoch_before, work.move.attempt)
+
+    async def _open(
+        self, old: asyncpg.Connection, new: asyncpg.Connection, tables: TenantTables, destination: End
+    ) -> None:
+        move = self._work.move
+        if tables.sequences:
+            await advance_sequences(old, new, tables, destination.home)
+        assert move.epoch is not None  # noqa: S101 - whoever entered this phase has set it
+        async with new.transaction():
+            await destination.hold(new)
+            await fence.open_target(
+                new,
+                move.tenant_id,
+                destination.home.schema_name,
+                move.epoch,
+                move.attempt,
+                same_cell=move.in_one_cell,
+            )
+
+    async def _within_the_lock(self, act: Awaitable[object]) -> None:
+        try:
+            await act
+        except asyncpg.LockNotAvailableError as error:
+            late = "A transaction of the tenant's was still open when the fence was to be shut."
+            raise CalledOffError(late, self._pause_s()) from error
+
+    def _pause_s(self) -> float:
+        return min(_PAUSE_S * (1 << min(self._work.called_off, 5)), _LONGEST_PAUSE_S)
+
+    def _mark(self, what: str) -> None:
+        self._times_ms[what] = round((time.monotonic() - self._begun) * 1000, 3)
+
+    def told(self) -> dict[str, object]:
+        """When each act was done, in milliseconds since the fence began to close."""
+        self._work.shut_at = self._begun
+        return {"times_ms": dict(self._times_ms)}
+
+
+async def undo(work: Work, direction: Direction, epoch_before: int) -> None:
+    """After the catalog has said that the attempt is over: let the tenant in where it was, and forget the other row."""
+    origin, destination = work.streams.ends_of(direction)
+    work.called_off += 1
+    async with origin.writing() as old:
+        await fence.reopen_source(old, work.move.tenant_id, origin.home.schema_name, epoch_before, work.move.attempt)
+    await reached(f"{work.move.phase}.reopened")
+    if work.move.epoch is not None and not work.move.in_one_cell:
+        async with destination.writing() as new:
+            await fence.retire(new, work.move.tenant_id, work.move.epoch)

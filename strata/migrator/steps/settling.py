@@ -1,0 +1,31 @@
+"""What follows a flip, in either direction: nobody is let into the home that was left, and everybody learns of the other."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from strata.migrator import fence
+from strata.migrator.faults import reached
+
+if TYPE_CHECKING:
+    from strata.migrator.streams import Direction
+    from strata.migrator.work import Work
+
+
+async def settle(work: Work, direction: Direction, epoch_left: int) -> None:
+    """Step 8. Rerunnable: a worker that takes over after the flip does it again."""
+    left, _ = work.streams.ends_of(direction)
+    # First: those who wait in this process and others find the new home by asking the catalog anyway.
+    await work.around.announce(work.move.tenant_id)
+    if work.shut_at is not None:
+        write_block_ms = round((time.monotonic() - work.shut_at) * 1000, 1)
+        work.shut_at = None
+        await work.around.moves.note(work.move, write_block_ms=write_block_ms)
+    async with left.writing() as old:
+        await fence.retire(old, work.move.tenant_id, epoch_left)
+    await reached(f"{work.move.phase}.retired")
+    told = f"arrived at {work.move.epoch}"
+    if told not in work.move.progress:
+        await work.around.arrived(work.move)
+        await work.note(**{told: True})

@@ -1,0 +1,35 @@
+"""withdrawing: the tenant is back in its old home; take away what was made of the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from strata.migrator.models import Side
+from strata.migrator.phases import Phase
+from strata.migrator.steps.removal import remove_home, wait_for_events
+from strata.migrator.steps.roll_back import left_at
+from strata.migrator.steps.settling import settle
+from strata.migrator.streams import Direction
+from strata.migrator.transitions import Advance
+
+if TYPE_CHECKING:
+    from strata.migrator.work import Work
+
+
+class Withdraw:
+    phase: ClassVar = Phase.WITHDRAWING
+    rerunnable: ClassVar = True
+
+    async def check(self, work: Work) -> None:
+        """Each destructive act checks for itself, in its own transaction."""
+
+    async def run(self, work: Work) -> Advance:
+        await settle(work, Direction.BACK, left_at(work))
+        await work.streams.close_all()
+        dropped = await work.around.objects.drop_streams(work.move.id, work.ends)
+        await wait_for_events(work)
+        removed = await remove_home(work, Side.TARGET)
+        return Advance(Phase.ROLLED_BACK, "rolled back", detail={"removed": [*dropped, *removed]})
+
+    async def compensate(self, work: Work) -> None:
+        """What is left is taken away by another run."""

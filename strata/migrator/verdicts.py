@@ -1,0 +1,89 @@
+"""What a failure of a step means for the move: try again, copy again, or stop and ask a person."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+import asyncpg
+import psycopg
+from sqlalchemy.exc import DBAPIError
+
+from strata.migrator.errors import CopyAgainError, SupersededError
+from strata.migrator.moves import Failure, Move
+from strata.migrator.phases import BEFORE_THE_FLIP, Phase
+from strata.migrator.replication_errors import (
+    ApplierBusyError,
+    AttemptSupersededError,
+    ProgressMissingError,
+    PublicationMissingError,
+    SlotAheadError,
+    SlotLostError,
+    SlotMissingError,
+    SlotRecreatedError,
+    SnapshotLostError,
+)
+from strata.platform.database.availability import is_unreachable
+from strata.platform.errors import StrataError, UnavailableError
+
+ATTEMPT_OVER = "SM007"
+_CLOSED_BY_SERVER = ("08", "57P", "53300", "55P03", "40P01", "57014")
+"""Gone, starting up, full; a lock or a statement that took longer than it may; a deadlock. All pass by themselves."""
+
+
+class Verdict(Enum):
+    AGAIN = auto()
+    """It passes by itself."""
+    COPY_AGAIN = auto()
+    """What was copied and streamed is not whole any more."""
+    SUPERSEDED = auto()
+    """Somebody else has the move."""
+    ASK = auto()
+    """A person must decide."""
+
+
+_COPY_AGAIN = (
+    CopyAgainError,
+    ProgressMissingError,
+    PublicationMissingError,
+    SlotAheadError,
+    SlotLostError,
+    SlotMissingError,
+    SlotRecreatedError,
+    SnapshotLostError,
+)
+_SUPERSEDED = (SupersededError, AttemptSupersededError)
+_AGAIN = (UnavailableError, ApplierBusyError, asyncpg.InterfaceError, psycopg.OperationalError, OSError, TimeoutError)
+
+
+def verdict_on(error: Exception) -> Verdict:
+    sqlstate = str(getattr(error, "sqlstate", None) or "")
+    if isinstance(error, _SUPERSEDED) or sqlstate == ATTEMPT_OVER:
+        return Verdict.SUPERSEDED
+    if isinstance(error, _COPY_AGAIN):
+        return Verdict.COPY_AGAIN
+    gone = isinstance(error, DBAPIError) and is_unreachable(error)
+    if gone or isinstance(error, _AGAIN) or sqlstate.startswith(_CLOSED_BY_SERVER):
+        return Verdict.AGAIN
+    return Verdict.ASK
+
+
+def failure_of(move: Move, error: Exception) -> Failure:
+    """What failed, where, in what state the tenant is, and which command to type next (issue 4, point 8)."""
+    named = error if isinstance(error, StrataError) else None
+    short = str(move.id)
+    if move.phase in BEFORE_THE_FLIP:
+        tenant = f"«{move.slug}» works where it was, {move.source}; nothing of it has been touched."
+        command = f"strata migrate retry {short}, or strata migrate cancel {short}"
+    else:
+        tenant = f"«{move.slug}» works in its new home, {move.target}; what is left to do concerns the old one."
+        command = f"strata migrate retry {short}"
+    if move.phase is Phase.WITHDRAWING:
+        tenant = f"«{move.slug}» works where it was before, {move.source}; what is left is to remove the other home."
+    return Failure(
+        phase=move.phase,
+        code=named.code if named else type(error).__name__,
+        detail=named.detail if named else f"{type(error).__name__}: {error}",
+        tenant=tenant,
+        next=command,
+        extra=named.extra if named else {},
+    )

@@ -1,0 +1,59 @@
+"""The platform's own standing jobs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time, timedelta
+
+import structlog
+from sqlalchemy import text
+
+from strata.platform.jobs.declaration import NoArguments, PlatformJob, platform_job
+from strata.platform.jobs.schedules import Daily, Every
+from strata.platform.jobs.store import JobState, JobStore
+from strata.platform.settings import JobSettings
+from strata.tenancy.jobs.declaration import TenantJob, tenant_job
+from strata.tenancy.provisioning.tenants import Provisioning
+
+log = structlog.get_logger(__name__)
+
+MARKS_KEPT = timedelta(days=90)
+"""Longer than a dead letter can be retried (settings.jobs.keep_dead_days), or its work would be done again."""
+
+_FORGET_MARKS = text("DELETE FROM job_run WHERE tenant_id = :tenant AND done_at < :before")
+
+
+@platform_job("tenancy.sweep", schedule=Every(minutes=1 / 6))
+async def sweep(job: PlatformJob, _arguments: NoArguments) -> None:
+    """Finish or undo what died: tenants half made, tenants half deleted."""
+    await job.services.get(Provisioning).sweep()
+
+
+@platform_job("tenancy.keep-spares", schedule=Every(minutes=1 / 6))
+async def keep_spares(job: PlatformJob, _arguments: NoArguments) -> None:
+    """Make schemas for tenants to come, so that they need not wait for their tables."""
+    await job.services.get(Provisioning).stock.refill()
+
+
+@platform_job("platform.purge-jobs", schedule=Every(minutes=10))
+async def purge_jobs(job: PlatformJob, _arguments: NoArguments) -> None:
+    """Forget jobs that are over: those that succeeded soon, dead letters once nobody will retry them."""
+    store, settings = job.services.get(JobStore), job.services.get(JobSettings)
+    now = datetime.now(UTC)
+    for states, before in (
+        ((JobState.SUCCEEDED,), now - timedelta(hours=settings.keep_done_h)),
+        ((JobState.FAILED, JobState.CANCELLED), now - timedelta(days=settings.keep_dead_days)),
+    ):
+        forgotten = 0
+        while batch := await store.purge(states, before):
+            forgotten += batch
+        if forgotten:
+            log.info("jobs.purged", states=states, jobs=forgotten)
+
+
+@tenant_job("tenancy.forget-job-runs", schedule=Daily(time(3, 40), spread_s=3600))
+async def forget_job_runs(job: TenantJob, _arguments: NoArguments) -> None:
+    async with job.tenants.transaction(job.context) as session:
+        await session.execute(_FORGET_MARKS, {"tenant": job.context.id, "before": datetime.now(UTC) - MARKS_KEPT})
+
+
+JOBS = (sweep, keep_spares, purge_jobs, forget_job_runs)

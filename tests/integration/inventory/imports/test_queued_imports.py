@@ -1,0 +1,257 @@
+"""Imports by workers: killed, cancelled, two at once, held read-only, failing. No row lost, none doubled."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from sqlalchemy import text, update
+
+from strata.app import StrataApp
+from strata.inventory.imports.files import SourceFile
+from strata.inventory.imports.mapping import packaged
+from strata.inventory.imports.runner import ImportRunner
+from strata.inventory.imports.schemas import ImportOptions
+from strata.inventory.locations.models import Bin
+from strata.platform.settings import ImportSettings
+from strata.runtime import Runtime
+from strata.tenancy.context import TenantContext
+from strata.tenancy.model import TenantStatus, Tier
+from tests.builders.command import clean_environment, environment_for
+from tests.builders.imports import Books, books
+from tests.builders.inventory import api_client
+from tests.builders.platform import Platform, Tenantry, second_process
+from tests.builders.queued_imports import importing, seen, upload
+
+ROWS = 800
+_CHANCE = random.Random(23)
+# Invoices of a few lines, with rows among them that are refused.
+FILE = (
+    "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID\n"
+    + "".join(
+        f"{n // 3},{_CHANCE.choice(['POST', *(f's{k}' for k in range(40))])},N,"
+        f"{'x' if _CHANCE.random() < 0.02 else _CHANCE.randint(1, 9)},2010-12-01 08:26:00,1,1\n"
+        for n in range(ROWS)
+    )
+).encode()
+RETAIL = {"mapping": "online-retail", "opening_stock": "true"}
+SMALL_BATCHES = ImportSettings(batch_rows=50, most_share=1, least_share=1)
+
+
+@pytest.fixture(scope="module")
+async def slow(runtime: Runtime) -> AsyncIterator[Runtime]:
+    """A process whose batches are so small that one can catch an import in the midst of them."""
+    async with second_process(runtime, imports=SMALL_BATCHES) as other:
+        yield other
+
+
+@pytest.fixture(scope="module")
+async def wanted(runtime: Runtime, tenant_on: Tenantry, tmp_path_factory: pytest.TempPathFactory) -> Books:
+    """What one undisturbed import by the command makes of an empty tenant."""
+    context = await tenant_on(Tier.SHARED)
+    path: Path = tmp_path_factory.mktemp("wanted") / "sales.csv"
+    path.write_bytes(FILE)
+    runner = ImportRunner(runtime.tenants, context)
+    await runner.run(SourceFile(path), packaged("online-retail"), ImportOptions(opening_stock=True), actor="tests")
+    return await books(runtime, context)
+
+
+@asynccontextmanager
+async def uploaded(
+    app: StrataApp, runtime: Runtime, context: TenantContext
+) -> AsyncIterator[tuple[httpx.AsyncClient, str]]:
+    async with api_client(app, runtime, context) as client:
+        answer = await upload(client, FILE, **RETAIL)
+        assert answer.status_code == 202, answer.text
+        yield client, answer.headers["Location"]
+
+
+@asynccontextmanager
+async def worker_process(platform: Platform) -> AsyncIterator[asyncio.subprocess.Process]:
+    brisk = {
+        "STRATA_JOBS__HEARTBEAT_S": "0.2",
+        "STRATA_JOBS__STALLED_AFTER_S": "1.5",
+        "STRATA_JOBS__POLL_S": "0.2",
+        "STRATA_JOBS__TICK_S": "0.2",
+        "STRATA_IMPORTS__BATCH_ROWS": "50",
+        "STRATA_IMPORTS__MOST_SHARE": "1",
+        "STRATA_IMPORTS__LEAST_SHARE": "1",
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "strata", "worker", "--json"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=clean_environment({**environment_for(platform), **brisk}),
+    )
+    assert process.stdout is not None
+    draining: asyncio.Task[bytes] | None = None
+    try:
+        async for line in process.stdout:
+            if b'"ready"' in line:
+                break
+        draining = asyncio.create_task(process.stdout.read())
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        if draining is not None:
+            await draining
+
+
+@pytest.mark.parametrize("tier", Tier)
+async def test_undisturbed_it_ends_as_by_the_command(
+    runtime: Runtime, slow: Runtime, inventory_app: StrataApp, tenant_on: Tenantry, wanted: Books, tier: Tier
+) -> None:
+    context = await tenant_on(tier)
+    async with importing(slow), uploaded(inventory_app, runtime, context) as (client, address):
+        midway = await seen(client, address, lambda run: run["rows_read"] > ROWS // 4)
+        run = await seen(client, address)
+    assert midway["rows_total"] == ROWS
+    assert midway["expected_at"] is not None
+    assert (run["state"], run["expected_at"], run["failure"]) == ("done", None, None)
+    assert run["rows_read"] == run["lines_accepted"] + run["lines_refused"] == ROWS
+    assert await books(runtime, context) == wanted
+
+
+async def test_with_its_workers_killed_no_row_is_lost_or_doubled(
+    runtime: Runtime, platform: Platform, inventory_app: StrataApp, tenant_on: Tenantry, wanted: Books
+) -> None:
+    context = await tenant_on(Tier.SCHEMA)
+    reached: list[int] = []
+    async with uploaded(inventory_app, runtime, context) as (client, address):
+        for stop_at in (1, ROWS // 2):
+            async with worker_process(platform) as worker:
+                found = await seen(client, address, lambda run, rows=stop_at: run["rows_read"] >= rows)  # type: ignore[misc]
+                await asyncio.sleep(_CHANCE.uniform(0, 0.03))
+                worker.kill()
+                await worker.wait()
+            reached.append(found["rows_read"])
+        async with worker_process(platform):
+            run = await seen(client, address)
+    assert reached[0] < reached[1] < ROWS
+    assert (run["state"], run["rows_read"]) == ("done", ROWS)
+    assert await books(runtime, context) == wanted
+
+
+async def test_cancelled_midway_nothing_more_is_posted_and_the_same_file_goes_on_there(
+    runtime: Runtime, slow: Runtime, inventory_app: StrataApp, tenant_on: Tenantry, wanted: Books
+) -> None:
+    context = await tenant_on(Tier.SHARED)
+    async with importing(slow), uploaded(inventory_app, runtime, context) as (client, address):
+        await seen(client, address, lambda run: run["rows_read"] > ROWS // 4)
+        cancelled = await client.post(f"{address}/cancel")
+        assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
+        at = cancelled.json()["rows_read"]
+        assert ROWS // 4 < at < ROWS
+        await asyncio.sleep(0.5)
+        still = (await client.get(address)).json()
+        assert (still["state"], still["rows_read"]) == ("cancelled", at)
+        assert (await client.post(f"{address}/cancel")).json() == still
+        assert (await client.post(f"{address}/resume")).json()["code"] == "import-not-resumable"
+        async with runtime.tenants.reading(context) as session:
+            kept = "SELECT (SELECT count(*) FROM import_chunk) + (SELECT count(*) FROM import_batch)"
+            assert await session.scalar(text(kept)) == 0
+
+        again = await upload(client, FILE, **RETAIL)
+        assert (again.status_code, again.headers["Location"]) == (202, address)
+        run = await seen(client, address)
+        assert (run["state"], run["rows_read"]) == ("done", ROWS)
+        done = await client.post(f"{address}/cancel")
+        assert (done.status_code, done.json()["code"]) == (409, "import-done")
+    assert await books(runtime, context) == wanted
+
+
+async def test_cancelled_before_any_worker_came(
+    runtime: Runtime, inventory_app: StrataApp, tenant_on: Tenantry
+) -> None:
+    context = await tenant_on(Tier.SHARED)
+    async with uploaded(inventory_app, runtime, context) as (client, address):
+        assert (await client.post(f"{address}/cancel")).json()["state"] == "cancelled"
+        async with importing(runtime):
+            await asyncio.sleep(1)
+        assert (await client.get(address)).json()["rows_read"] == 0
+
+
+async def test_of_two_workers_each_batch_is_posted_by_one(
+    runtime: Runtime, slow: Runtime, inventory_app: StrataApp, tenant_on: Tenantry, wanted: Books
+) -> None:
+    context = await tenant_on(Tier.DEDICATED)
+    async with importing(slow, workers=2), uploaded(inventory_app, runtime, context) as (client, address):
+        for _ in range(20):
+            # Whoever sets it going again, and however often, it is one import.
+            assert (await client.post(f"{address}/resume")).status_code in {202, 409}
+            await asyncio.sleep(0.03)
+        run = await seen(client, address)
+    assert (run["state"], run["rows_read"]) == ("done", ROWS)
+    assert await books(runtime, context) == wanted
+
+
+async def test_held_read_only_midway_it_waits_and_then_goes_on(
+    runtime: Runtime, slow: Runtime, inventory_app: StrataApp, tenant_on: Tenantry, wanted: Books
+) -> None:
+    context = await tenant_on(Tier.SHARED)
+    async with importing(slow), uploaded(inventory_app, runtime, context) as (client, address):
+        await seen(client, address, lambda run: run["rows_read"] > ROWS // 4)
+        await runtime.directory.set_status(context.slug, TenantStatus.READ_ONLY, "unpaid", "tests")
+        await asyncio.sleep(0.5)
+        held = (await client.get(address)).json()
+        await asyncio.sleep(1)
+        assert (await client.get(address)).json() == held
+        assert (held["state"], held["rows_read"] < ROWS) == ("running", True)
+        assert (await client.post(f"{address}/cancel")).status_code == 403
+        await runtime.directory.set_status(context.slug, TenantStatus.ACTIVE, None, "tests")
+        run = await seen(client, address)
+    assert (run["state"], run["rows_read"]) == ("done", ROWS)
+    assert await books(runtime, context) == wanted
+
+
+async def test_what_a_person_has_to_mend_is_said_and_then_it_is_resumed(
+    runtime: Runtime, slow: Runtime, inventory_app: StrataApp, tenant_on: Tenantry, wanted: Books
+) -> None:
+    context = await tenant_on(Tier.SHARED)
+    async with importing(slow), uploaded(inventory_app, runtime, context) as (client, address):
+        await seen(client, address)
+    other = await tenant_on(Tier.SHARED)
+    async with api_client(inventory_app, runtime, other) as client:
+        # A first import makes the bin, which is then out of use.
+        first = await upload(client, FILE.split(b"\n", 2)[0] + b"\n", **RETAIL)
+        async with importing(slow):
+            assert (await seen(client, first.headers["Location"]))["state"] == "done"
+            async with runtime.tenants.transaction(other) as session:
+                await session.execute(update(Bin).values(active=False))
+            answer = await upload(client, FILE, **RETAIL)
+            failed = await seen(client, answer.headers["Location"])
+            assert (failed["state"], failed["rows_read"]) == ("failed", 0)
+            assert "activate it" in failed["failure"]
+            async with runtime.tenants.transaction(other) as session:
+                await session.execute(update(Bin).values(active=True))
+            resumed = await client.post(f"{answer.headers['Location']}/resume")
+            assert (resumed.status_code, resumed.json()["state"]) == (202, "pending")
+            run = await seen(client, answer.headers["Location"])
+    assert (run["state"], run["failure"]) == ("done", None)
+    assert await books(runtime, other) == wanted
+
+
+async def test_the_command_and_the_workers_do_not_take_the_same_file(
+    runtime: Runtime, inventory_app: StrataApp, tenant_on: Tenantry, tmp_path: Path
+) -> None:
+    context = await tenant_on(Tier.SHARED)
+    path = tmp_path / "sales.csv"
+    path.write_bytes(FILE)
+    runner = ImportRunner(runtime.tenants, context)
+    options = ImportOptions(opening_stock=True)
+    async with uploaded(inventory_app, runtime, context) as (client, address):
+        with pytest.raises(Exception, match="Workers are importing this file already"):
+            await runner.run(SourceFile(path), packaged("online-retail"), options, actor="tests")
+        await client.post(f"{address}/cancel")
+        summary = await runner.run(SourceFile(path), packaged("online-retail"), options, actor="tests")
+        assert summary.run.queued is False
+        assert (await client.post(f"{address}/cancel")).json()["code"] == "import-done"

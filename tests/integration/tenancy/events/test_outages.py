@@ -1,0 +1,158 @@
+"""The relay dies, Redis is gone, a cell restarts: every event still has its effect, once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import select
+
+from strata.events import relaying
+from strata.inventory.aggregates import consumer as aggregates
+from strata.inventory.aggregates.models import WarehouseStock
+from strata.inventory.aggregates.repository import differences
+from strata.platform.database.administration import administrator
+from strata.platform.database.names import quoted
+from strata.platform.embedded import EmbeddedRedis
+from strata.runtime import Runtime
+from strata.tenancy.context import TenantContext
+from strata.tenancy.model import Tier
+from tests.builders.events import Notebook, all_told, note, told, until, waiting
+from tests.builders.inventory import move, stocked
+from tests.builders.platform import Tenantry, admin_of, second_process
+
+ROOT = Path(__file__).parents[4]
+
+
+@asynccontextmanager
+async def relay_process(runtime: Runtime, where: str) -> AsyncIterator[Process]:
+    """Running, with the lease of every cell."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.integration.tenancy.events.relay_process",
+        where,
+        cwd=ROOT,
+        stdin=PIPE,
+        stdout=PIPE,
+    )
+    assert process.stdin is not None
+    settings = runtime.settings
+    assert settings.database_url is not None
+    assert settings.redis_url is not None
+    given = {
+        "database_url": settings.database_url.get_secret_value(),
+        "redis_url": settings.redis_url.get_secret_value(),
+        "role_prefix": settings.role_prefix,
+        "data_dir": str(settings.data_dir),
+        "cells": str(len(await runtime.registry.cells())),
+    }
+    process.stdin.write(msgspec.json.encode(given))
+    process.stdin.close()
+    try:
+        assert await said(process) == "relaying"
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def said(process: Process) -> str:
+    assert process.stdout is not None
+    line = await asyncio.wait_for(process.stdout.readline(), 30)
+    return line.decode().strip()
+
+
+async def on_hand(runtime: Runtime, context: TenantContext) -> int:
+    async with runtime.tenants.reading(context) as session:
+        assert await differences(session) == []
+        return (await session.scalars(select(WarehouseStock.on_hand))).one()
+
+
+@pytest.mark.parametrize("where", ["after-effect", "before-acknowledgement"])
+async def test_a_relay_killed_in_the_middle_is_followed_by_another(
+    runtime: Runtime, tenant_on: Tenantry, where: str
+) -> None:
+    context = await tenant_on(Tier.SCHEMA)
+    await stocked(runtime, context, skus=1, bins=1)
+    async with relay_process(runtime, where) as process, relaying(runtime, [aggregates.CONSUMER]) as second:
+        for _ in range(5):
+            async with runtime.tenants.transaction(context) as session:
+                await move(session, "receive", ("S-0", "B-0", 2))
+        assert await said(process) == "stopped"
+        await asyncio.sleep(0.3)
+        # The second one sees the events, and that they are another's to deliver.
+        assert second.relaying == frozenset()
+        assert await waiting(runtime, context) > 0
+        os.kill(process.pid, signal.SIGKILL)
+        await all_told(runtime, context)
+    assert await on_hand(runtime, context) == 10
+
+
+async def test_without_redis_the_relay_looks_by_itself(
+    runtime: Runtime, tenant_on: Tenantry, stoppable_redis: EmbeddedRedis
+) -> None:
+    context, notebook = await tenant_on(Tier.SHARED), Notebook()
+    async with second_process(runtime, redis_url=SecretStr(stoppable_redis.url)) as other, told(other, notebook):
+        await note(other, context, 1)
+        await until(lambda: notebook.numbers(context) == [1], "not heard")
+        stoppable_redis.stop()
+        await note(other, context, 2)
+        await until(lambda: notebook.numbers(context) == [1, 2], "not found", within_s=5)
+        stoppable_redis.start()
+        await note(other, context, 3)
+        await until(lambda: notebook.numbers(context) == [1, 2, 3], "not heard again", within_s=5)
+
+
+async def test_a_cell_that_was_away_is_relayed_when_it_is_back(runtime: Runtime, tenant_on: Tenantry) -> None:
+    """No connection can be made for a while and all of before are dead, as in a restart; other cells do not notice."""
+    context, neighbour, notebook = await tenant_on(Tier.DEDICATED), await tenant_on(Tier.SHARED), Notebook()
+    database = (await runtime.registry.cell(context.placement.cell)).url.database
+    assert database is not None
+    server = (await runtime.registry.admin_url_of_cell(context.placement.cell)).set(database="postgres")
+    async with told(runtime, notebook), administrator(server) as admin:
+        await note(runtime, context, 1)
+        await all_told(runtime, context)
+        notebook.out_of_reach = True
+        await note(runtime, context, 2)
+        await until(lambda: notebook.calls > 1, "not tried")
+        await admin.execute(f"ALTER DATABASE {quoted(database)} ALLOW_CONNECTIONS false")
+        try:
+            await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", database)
+            notebook.out_of_reach = False
+            await note(runtime, neighbour, 1)
+            await until(lambda: notebook.numbers(neighbour) == [1], "the neighbour waits")
+        finally:
+            await admin.execute(f"ALTER DATABASE {quoted(database)} ALLOW_CONNECTIONS true")
+        await note(runtime, context, 3)
+        await all_told(runtime, context)
+    numbers = notebook.numbers(context)
+    assert list(dict.fromkeys(numbers)) == [1, 2, 3], numbers
+
+
+async def test_a_relay_that_loses_its_lease_takes_it_again(runtime: Runtime, tenant_on: Tenantry) -> None:
+    context, notebook = await tenant_on(Tier.SHARED), Notebook()
+    async with told(runtime, notebook) as relay:
+        await until(lambda: bool(relay.relaying), "no lease")
+        assert runtime.catalog_url.database is not None
+        async with admin_of(runtime, context.placement.cell) as admin:
+            killed = await admin.fetch(
+                "SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
+                " WHERE l.locktype = 'advisory' AND l.classid = 7530 AND d.datname = $1 LIMIT 1",
+                runtime.catalog_url.database,
+            )
+        assert killed
+        await until(lambda: not relay.relaying, "the lease is believed in though it is gone")
+        await note(runtime, context, 1)
+        await all_told(runtime, context)
+    assert notebook.numbers(context) == [1]

@@ -1,0 +1,338 @@
+"""The cut-over and its recovery, as a model small enough to be explored whole.
+
+To be read beside the code: an action here bears the name of what does it there.
+
+    take                         lease.take: a new attempt; in a phase in which the fence may be shut, the abort of the old
+    stamp_source, stamp_target   Work.fence_off_the_past: nobody of an earlier attempt writes in the cell from now on
+    begin                        Machine, ready to cutting_over: a fresh epoch e', by compare-and-set on n
+    close_source … open_target   strata.migrator.fence, steps 2 to 6 of steps/cut_over.py
+    flip                         transitions._flip with its compare-and-set: the one act that cannot be taken back
+    retire_source                fence.retire, in `retaining`
+    abort                        Machine._after: the catalog says first that attempt n is over
+    reopen_source, retire_target steps.cut_over.undo
+
+Each action is one transaction, so it happens whole or not at all. Between any two of them a worker may die, or sleep and
+go on later, after another has taken over: with two workers both are explored in every order. A lease is not modelled
+(time is not): anybody may take over at any moment, which is worse than what a lease allows. Applications hold any
+placement that ever stood in the catalog, however old.
+
+A flip may be sent and its answer lost: it then arrives at any later moment, or never, while the worker believes nothing.
+
+A rollback is the same cut-over with the homes exchanged, and is not explored twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+SOURCE, TARGET = 0, 1
+READY, CUTTING_OVER, RETAINING = "ready", "cutting_over", "retaining"
+ACTIVE, MOVING, MOVED = "active", "moving", "moved"
+FIRST_EPOCH = 1
+OUT = "out"
+
+
+class Row(NamedTuple):
+    """A tenant's row in a cell's fence."""
+
+    epoch: int
+    state: str
+    attempt: int
+    home: int
+
+
+class Worker(NamedTuple):
+    at: str = OUT
+    token: int = 0
+    """The attempt with which it took the move: what the cells were stamped with."""
+    attempt: int = 0
+    epoch: int = 0
+    """e' of the cut-over it works on, or that it found begun."""
+
+
+class Request(NamedTuple):
+    """A transaction of the application's: comes with a placement, takes the lock, reads the row, writes, commits."""
+
+    at: str = OUT
+    home: int = 0
+    epoch: int = 0
+
+
+class State(NamedTuple):
+    home: int = SOURCE
+    epoch: int = FIRST_EPOCH
+    phase: str = READY
+    attempt: int = 0
+    move_epoch: int = 0
+    attempts: int = 0
+    """The last number given out; so is `epochs`."""
+    epochs: int = FIRST_EPOCH
+    published: tuple[tuple[int, int], ...] = ((SOURCE, FIRST_EPOCH),)
+    rows: tuple[Row | None, Row | None] = (Row(FIRST_EPOCH, ACTIVE, 0, SOURCE), None)
+    stamps: tuple[int, int] = (0, 0)
+    log: tuple[int, ...] = ()
+    """The source's: n for the n-th write, -n for the marker of attempt n."""
+    applied: int = 0
+    applier: int = 0
+    in_target: frozenset[int] = frozenset()
+    acknowledged: frozenset[int] = frozenset()
+    under_way: tuple[tuple[int, int], ...] = ()
+    """Flips that were sent and not answered: attempt and e'."""
+    workers: tuple[Worker, ...] = (Worker(), Worker())
+    requests: tuple[Request, ...] = (Request(),)
+
+
+class Bounds(NamedTuple):
+    requests: int
+    """At once."""
+    writes: int
+    attempts: int
+    """Times that a worker takes the move."""
+
+
+class CutOver:
+    """`same_cell`: both homes share a database, and so one fence row. `without`: a guard left out, to see that it is
+    missed (tests/migrator/model/test_model.py)."""
+
+    def __init__(self, bounds: Bounds, *, same_cell: bool, without: str = "") -> None:
+        self._same_cell = same_cell
+        self._without = without
+        self.bounds = bounds
+        self._acts: dict[str, Callable[[State, Worker], tuple[State, Worker] | None]] = {
+            "stamp_source": self._stamp_source,
+            "stamp_target": self._stamp_target,
+            "reopen_source": self._reopen_source,
+            "retire_target": self._retire_target,
+            "begin": self._begin,
+            "close_source": self._close_source,
+            "drain": self._drain,
+            "apply": self._apply,
+            "open_target": self._open_target,
+            "flip": self._flip,
+            "retire_source": self._retire_source,
+            "abort": self._abort,
+        }
+
+    def initial(self) -> State:
+        return State(requests=(Request(),) * self.bounds.requests)
+
+    def steps(self, state: State) -> Iterator[tuple[str, State]]:
+        for number, worker in enumerate(state.workers):
+            for label, after in self._of_worker(state, number, worker):
+                # Which worker is which does not matter: states that differ in that alone are one.
+                yield label, after._replace(workers=tuple(sorted(after.workers)))
+        for number, request in enumerate(state.requests):
+            for label, after, left in self._of_request(state, request):
+                yield f"request: {label}", after._replace(requests=tuple(sorted(_put(after.requests, number, left))))
+        for sent in state.under_way:
+            left_over = tuple(each for each in state.under_way if each != sent)
+            yield f"flip of attempt {sent[0]} arrives", self._flipped(state, *sent)._replace(under_way=left_over)
+
+    def _of_worker(self, state: State, number: int, worker: Worker) -> Iterator[tuple[str, State]]:
+        def put(label: str, after: State, left: Worker) -> tuple[str, State]:
+            return f"worker of attempt {left.attempt or worker.attempt}: {label}", after._replace(
+                workers=_put(after.workers, number, left)
+            )
+
+        if worker.at == OUT:
+            if state.attempts < self.bounds.attempts and self._has_work(state):
+                yield put("take", *self._take(state))
+            return
+        yield put("dies", state, Worker())
+        done = self._acts[worker.at](state, worker)
+        if done is not None:
+            yield put(worker.at, *done)
+        if worker.at in {"close_source", "drain", "apply", "open_target", "flip"}:
+            yield put(f"{worker.at} is late", state, worker._replace(at="abort"))
+        if worker.at == "flip" and not state.under_way:
+            sent = state._replace(under_way=((worker.attempt, worker.epoch),))
+            yield put("flip is sent, and no answer comes", sent, worker._replace(at="abort"))
+
+    def _has_work(self, state: State) -> bool:
+        row = state.rows[SOURCE]
+        return state.phase != RETAINING or (row is not None and row.epoch == FIRST_EPOCH and row.state != MOVED)
+
+    def _take(self, state: State) -> tuple[State, Worker]:
+        number = state.attempts + 1
+        found_shut = state.phase == CUTTING_OVER
+        after = state._replace(attempts=number, attempt=number, phase=READY if found_shut else state.phase)
+        worker = Worker("stamp_source", number, number, state.move_epoch if found_shut else 0)
+        return after, worker
+
+    def _stamp_source(self, state: State, worker: Worker) -> tuple[State, Worker]:
+        return self._stamp(state, worker, SOURCE, "stamp_target")
+
+    def _stamp_target(self, state: State, worker: Worker) -> tuple[State, Worker]:
+        otherwise = "retire_source" if state.phase == RETAINING else "begin"
+        following = "reopen_source" if worker.epoch else otherwise
+        after, left = self._stamp(state, worker, TARGET, following)
+        return (after._replace(applier=worker.token) if left.at != OUT else after), left
+
+    def _stamp(self, state: State, worker: Worker, home: int, following: str) -> tuple[State, Worker]:
+        cell = self._cell(home)
+        if state.stamps[cell] > worker.token:
+            return state, Worker()
+        return state._replace(stamps=_put(state.stamps, cell, worker.token)), worker._replace(at=following)
+
+    def _holds(self, state: State, worker: Worker, home: int) -> bool:
+        return state.stamps[self._cell(home)] == worker.token
+
+    def _begin(self, state: State, worker: Worker) -> tuple[State, Worker]:
+        if state.phase != READY or state.attempt != worker.attempt:
+            return state, Worker()
+        epoch = state.epochs + 1
+        after = state._replace(phase=CUTTING_OVER, move_epoch=epoch, epochs=epoch)
+        return after, worker._replace(at="close_source", epoch=epoch)
+
+    def _close_source(self, state: State, worker: Worker) -> tuple[State, Worker]:
+        if not self._holds(state, worker, SOURCE):
+            return state, Worker()
+        row = state.rows[SOURCE]
+        if row is None or row.epoch != FIRST_EPOCH or row.state != ACTIVE or row.attempt > worker.attempt:
+            return state, worker._replace(at="abort")
+        shut = row._replace(state=MOVING, attempt=worker.attempt)
+        return self._with_row(state, SOURCE, shut), worker._replace(at="drain")
+
+    def _drain(self, state: State, worker: Worker) -> tuple[State, Worker] | None:
+        inside = [each for each in state.requests if each.at in {"locked", "inside"} and each.home == SOURCE]
+        if inside and self._without != "lock":
+            return None
+        row = state.rows[SOURCE]
+        if row is None or row.state != MOVING or row.attempt != worker.attempt:
+            return state, worker._replace(at="abort")
+        return state._replace(log=(*state.log, -worker.attempt)), worker._replace(at="apply")
+
+    def _apply(self, state: State, worker: Worker) -> tuple[State, Worker]:
+        if state.applier != worker.token:
+            return state, Worker()
+        end = state.log.index(-worker.attempt) + 1
+        if self._without == "marker":
+            # What has been applied whenever somebody thought it was enough.
+            end = state.applied
+        arrived = frozenset(each for each in state.log[state.applied : end] if each > 0)
+        after = state._replace(applied=max(end, state.applied), in_target=state.in_target | arrived)
+        return after, worker._replace(at="open_target")
+
+    def _open_target(self, state: State, worker: Worker) -> tuple[State, Worker]:
+        if not self._holds(state, worker, TARGET):
+            return state, Worker()
+        row = state.rows[self._cell(TARGET)]
+        if self._same_cell:
+            obeys = row is not None and row.attempt == worker.attempt and row.state == MOVING
+        else:
+            obeys = row is None or row.attempt <= worker.attempt
+        if not obeys:
+            return state, worker._replace(at="abort")
+        opened = Row(worker.epoch, ACTIVE, worker.attempt, TARGET)
+        return self._with_row(state, TARGET, opened), worker._replace(at="flip")
+
+    def _flip(self, state: State, worker: Worker) -> tuple[State, Worker]:
+        after = self._flipped(state, worker.attempt, worker.epoch)
+        return after, worker._replace(at="retire_source") if after is not state else Worker()
+
+    def _flipped(self, state: State, attempt: int, epoch: int) -> State:
+        stands = state.phase == CUTTING_OVER and state.attempt == attempt
+        if self._without == "compare at the flip":
+            stands = True
+        if not stands or state.epoch != FIRST_EPOCH:
+            return state
+        published = tuple(sorted({*state.published, (TARGET, epoch)}))
+        return state._replace(home=TARGET, epoch=epoch, phase=RETAINING, published=published)
+
+    def _retire_source(self, state: State, worker: Worker) -> tuple[State, Worker]:
+        row = state.rows[SOURCE]
+        if row is not None and row.epoch == FIRST_EPOCH:
+            state = self._with_row(state, SOURCE, row._replace(state=MOVED))
+        return state, Worker()
+
+    def _abort(self, state: State, worker: Worker) -> tuple[State, Worker]:
+        if self._without == "abort first":
+            return state, worker._replace(at="reopen_source")
+        if state.phase != CUTTING_OVER or state.attempt != worker.attempt or state.attempts == self.bounds.attempts + 2:
+            return state, Worker()
+        number = state.attempts + 1
+        after = state._replace(phase=READY, attempt=number, attempts=number)
+        return after, worker._replace(at="reopen_source", attempt=number)
+
+    def _reopen_source(self, state: State, worker: Worker) -> tuple[State, Worker]:
+        if not self._holds(state, worker, SOURCE):
+            return state, Worker()
+        row = state.rows[self._cell(SOURCE)]
+        if row is not None and (row.attempt < worker.attempt or self._without == "abort first"):
+            state = self._with_row(state, SOURCE, Row(FIRST_EPOCH, ACTIVE, worker.attempt, SOURCE))
+        return state, worker._replace(at="begin" if self._same_cell else "retire_target")
+
+    def _retire_target(self, state: State, worker: Worker) -> tuple[State, Worker]:
+        if not self._holds(state, worker, TARGET):
+            return state, Worker()
+        row = state.rows[TARGET]
+        if row is not None and row.epoch == worker.epoch:
+            state = self._with_row(state, TARGET, row._replace(state=MOVED))
+        return state, worker._replace(at="begin", epoch=0)
+
+    def _of_request(self, state: State, request: Request) -> Iterator[tuple[str, State, Request]]:
+        match request.at:
+            case "out":
+                if len(state.acknowledged) < self.bounds.writes:
+                    yield from self._coming(state)
+            case "has read":
+                yield "takes the lock", state, request._replace(at="inside")
+            case "locked" if self._lets_in(state, request):
+                yield "is let in", state, request._replace(at="inside")
+            case "locked":
+                yield "is turned away", state, Request()
+            case _:
+                yield "commits", self._written(state, request), Request()
+
+    def _coming(self, state: State) -> Iterator[tuple[str, State, Request]]:
+        for home, epoch in state.published:
+            coming = Request("locked", home, epoch)
+            if self._without != "lock before the row":
+                yield f"takes the lock at epoch {epoch}", state, coming
+            elif self._lets_in(state, coming):
+                yield f"reads the row at epoch {epoch}", state, coming._replace(at="has read")
+
+    def _lets_in(self, state: State, request: Request) -> bool:
+        row = state.rows[self._cell(request.home)]
+        return row is not None and row.state == ACTIVE and (row.epoch, row.home) == (request.epoch, request.home)
+
+    def _written(self, state: State, request: Request) -> State:
+        write = len(state.acknowledged) + 1
+        state = state._replace(acknowledged=state.acknowledged | {write})
+        if request.home == SOURCE:
+            return state._replace(log=(*state.log, write))
+        return state._replace(in_target=state.in_target | {write})
+
+    def _cell(self, home: int) -> int:
+        return SOURCE if self._same_cell else home
+
+    def _with_row(self, state: State, home: int, row: Row) -> State:
+        return state._replace(rows=_put(state.rows, self._cell(home), row))
+
+    def broken(self, state: State) -> str | None:
+        """What must never be."""
+        open_homes = {
+            row.home
+            for row in state.rows
+            if row is not None and row.state == ACTIVE and (row.home, row.epoch) in state.published
+        }
+        inside = {each.home for each in state.requests if each.at == "inside"}
+        if len(open_homes | inside) > 1:
+            return "two homes accept writes"
+        in_source = frozenset(each for each in state.log if each > 0)
+        if not state.acknowledged <= (in_source if state.home == SOURCE else state.in_target):
+            return "an acknowledged write is lost"
+        return None
+
+    def is_good(self, state: State) -> bool:
+        """The tenant is open where the catalog says it is."""
+        return self._lets_in(state, Request("locked", state.home, state.epoch))
+
+    def must_get_on(self, state: State) -> bool:
+        """Wherever a worker may still come: the bound on attempts is the model's, not the protocol's."""
+        return state.attempts < self.bounds.attempts
+
+
+def _put(items: tuple, index: int, item: object) -> tuple:  # type: ignore[type-arg]
+    return (*items[:index], item, *items[index + 1 :])

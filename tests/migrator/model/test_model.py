@@ -1,0 +1,80 @@
+"""Every state of the cut-over that can be reached is safe and has a way on; and bugs put in on purpose are found."""
+
+from __future__ import annotations
+
+import pytest
+
+from strata.migrator import fence
+from strata.migrator.phases import Phase
+from tests.migrator.model import cutover
+from tests.migrator.model.checker import Found, explore
+from tests.migrator.model.cutover import RETAINING, TARGET, Bounds, CutOver, State
+
+SMALL = Bounds(requests=1, writes=1, attempts=2)
+LARGE = Bounds(requests=2, writes=2, attempts=2)
+LARGEST = Bounds(requests=1, writes=1, attempts=3)
+
+
+def outcome(model: CutOver, most_states: int = 60_000) -> Found[State]:
+    return explore(model, most_states=most_states)
+
+
+@pytest.mark.parametrize("same_cell", [False, True], ids=["two cells", "one cell"])
+def test_no_two_homes_no_lost_write_and_always_a_way_on(same_cell: bool) -> None:
+    found = outcome(CutOver(SMALL, same_cell=same_cell))
+    assert found.broken is None, "\n".join((found.broken or "", *found.trace))
+    assert found.states > 30_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bounds", [LARGE, LARGEST], ids=["two requests", "three take-overs"])
+@pytest.mark.parametrize("same_cell", [False, True], ids=["two cells", "one cell"])
+def test_the_same_with_more_of_everything(same_cell: bool, bounds: Bounds) -> None:
+    found = outcome(CutOver(bounds, same_cell=same_cell), most_states=5_000_000)
+    assert found.broken is None, "\n".join((found.broken or "", *found.trace))
+
+
+@pytest.mark.parametrize(
+    ("without", "broken"),
+    [
+        ("lock", "two homes accept writes"),
+        ("lock before the row", "two homes accept writes"),
+        ("marker", "an acknowledged write is lost"),
+        ("compare at the flip", "two homes accept writes"),
+        ("abort first", "two homes accept writes"),
+    ],
+)
+def test_a_guard_left_out_is_missed(without: str, broken: str) -> None:
+    found = outcome(CutOver(SMALL, same_cell=False, without=without))
+    assert found.broken == broken
+    assert found.trace
+
+
+def test_a_tenant_that_nobody_lets_in_any_more_is_found() -> None:
+    """A worker that gives up without undoing: the source stays shut, and no later step opens it."""
+
+    class GivesUp(CutOver):
+        def _reopen_source(self, state: State, worker: cutover.Worker) -> tuple[State, cutover.Worker]:
+            return state, worker._replace(at="begin")
+
+    found = outcome(GivesUp(SMALL, same_cell=False))
+    assert found.broken == "no way on"
+
+
+def test_the_model_gets_there() -> None:
+    """Nothing is easier to prove of a model than what it never comes to."""
+
+    class Arrives(CutOver):
+        def broken(self, state: State) -> str | None:
+            there = state.home == TARGET and self.is_good(state) and bool(state.acknowledged)
+            return "moved" if there else super().broken(state)
+
+    found = outcome(Arrives(SMALL, same_cell=False))
+    assert found.broken == "moved"
+    assert any("flip" in label for label in found.trace)
+
+
+def test_the_models_words_are_the_codes() -> None:
+    for act in ("close_source", "drain", "open_target", "retire", "reopen_source"):
+        assert callable(getattr(fence, act))
+    assert {cutover.READY, cutover.CUTTING_OVER, RETAINING} <= {phase.value for phase in Phase}
