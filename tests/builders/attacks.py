@@ -12,6 +12,7 @@ from tests.builders.rows import Row, Table, insertion, sample
 from tests.builders.scenes import Scene
 
 DIVISION_BY_ZERO = "22012"
+UNIQUE_VIOLATION = "23505"
 FOREIGN_KEY = "23503"
 UNKNOWN_TABLE = "42P01"
 
@@ -150,4 +151,5 @@ def aims(scene: Scene) -> list[Aim]:
 
 
 def reached(outcome: Outcome, scene: Scene) -> bool:
-    return outcome.sqlstate == DIVISION_BY_ZERO or any(row[0] == scene.victim_id for row in outcome.rows)
+    # A unique index that objects has compared the row with the victim's: nothing before it stood in the way.
+    return outcome.sqlstate in {DIVISION_BY_ZERO, UNIQUE_VIOLATION} or any(row[0] == scene.victim_id for row in outcome.rows)
