@@ -20,6 +20,7 @@ from strata.runtime import Runtime
 from strata.tenancy.events.emitting import emit
 from strata.tenancy.events.remainders import Outboxes
 from strata.tenancy.events.types import TenantMoved
+from strata.tenancy.model import TenantStatus
 
 
 def surroundings(runtime: Runtime) -> Surroundings:
@@ -68,7 +69,8 @@ async def _tell_of_the_move(runtime: Runtime, move: Move) -> None:
     context = await runtime.contexts.fresh(move.tenant_id)
     regions = {cell.name: cell.region for cell in await runtime.registry.cells()}
     before, after = (move.source, move.target) if move.phase is Phase.RETAINING else (move.target, move.source)
-    if context.placement.cell != after.cell:
+    if context.placement.cell != after.cell or context.status is not TenantStatus.ACTIVE:
+        # One that is held read-only or suspended writes nothing, events neither; the audit has the move in any case.
         return
     event = TenantMoved(
         from_tier=before.tier.value,

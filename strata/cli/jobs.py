@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from strata.cli.options import AsJson, DataDir
 from strata.cli.output import print_json, print_line, print_table
 from strata.cli.surroundings import actor, perform
-from strata.platform.errors import BadRequestError, StrataError
+from strata.platform.errors import BadRequestError, ConflictError, NotFoundError, StrataError
 from strata.platform.jobs.store import JobFilter, JobId, JobState, JobView
 from strata.runtime import Runtime
 from strata.tenancy.catalog.audit import record
@@ -21,7 +22,10 @@ app = typer.Typer(help="Background jobs: what waits, what runs, what has failed 
 
 _AT_ONCE = 10_000
 
-Ids = Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Numbers, as in strata jobs list.")]
+Ids = Annotated[
+    list[int] | None,
+    typer.Argument(metavar="[ID]...", min=1, max=2**63 - 1, help="Numbers, as in strata jobs list."),
+]
 OfTenant = Annotated[str | None, typer.Option("--tenant", metavar="SLUG", help="Those of this tenant alone.")]
 Named = Annotated[str | None, typer.Option("--name", help="Those of this name alone, such as inventory.import-batch.")]
 AllFailed = Annotated[bool, typer.Option("--all", help="All that have failed, within --tenant and --name.")]
@@ -76,10 +80,7 @@ def retry(
 
     async def act(runtime: Runtime) -> list[JobId]:
         chosen = await _chosen(runtime, ids, every=every, tenant=tenant, name=name)
-        for job_id in chosen:
-            await runtime.jobs.store.retry(job_id)
-        await _audit(runtime, "jobs.retry", chosen)
-        return chosen
+        return await _each(runtime, "jobs.retry", chosen, runtime.jobs.store.retry)
 
     _say("retried", perform(act, data_dir, as_json=as_json), as_json=as_json)
 
@@ -97,10 +98,7 @@ def discard(
 
     async def act(runtime: Runtime) -> list[JobId]:
         chosen = await _chosen(runtime, ids, every=every, tenant=tenant, name=name)
-        for job_id in chosen:
-            await runtime.jobs.store.discard(job_id)
-        await _audit(runtime, "jobs.discard", chosen)
-        return chosen
+        return await _each(runtime, "jobs.discard", chosen, runtime.jobs.store.discard)
 
     _say("discarded", perform(act, data_dir, as_json=as_json), as_json=as_json)
 
@@ -114,6 +112,26 @@ async def _chosen(
         return [JobId(each) for each in ids]
     wanted = JobFilter(state=JobState.FAILED, owner=await _owner(runtime, tenant), name=name, limit=_AT_ONCE)
     return [job.id for job in await runtime.jobs.store.find(wanted)]
+
+
+async def _each(
+    runtime: Runtime, action: str, chosen: list[JobId], act: Callable[[JobId], Awaitable[None]]
+) -> list[JobId]:
+    """One that is refused keeps nobody else from being done; the refusal is said when the rest is done and audited."""
+    done: list[JobId] = []
+    refusals: list[StrataError] = []
+    for job_id in chosen:
+        try:
+            await act(job_id)
+        except (NotFoundError, ConflictError) as refusal:
+            refusals.append(refusal)
+        else:
+            done.append(job_id)
+    if done:
+        await _audit(runtime, action, done)
+    if refusals:
+        raise refusals[0]
+    return done
 
 
 async def _owner(runtime: Runtime, slug: str | None) -> str | None:

@@ -62,7 +62,8 @@ async def _print_changes(runtime: Runtime, move: Move) -> None:
 
 
 def _rests(move: Move) -> bool:
-    return move.finished or (move.phase in {Phase.FAILED, Phase.RETAINING} and move.wish is None)
+    kept = move.phase is Phase.RETAINING and f"arrived at {move.epoch}" in move.progress
+    return move.finished or ((kept or move.phase is Phase.FAILED) and move.wish is None)
 
 
 def _display(status: MoveStatus, events: list[MoveEvent]) -> Group:

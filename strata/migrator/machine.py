@@ -52,16 +52,17 @@ class Machine:
             else:
                 self._troubles = 0
                 await self._advance(work, advance)
-                await reached(f"{work.move.phase}.advanced")
+                await reached(f"{step.phase}.advanced")
         return work.move
 
     async def _recover(self, work: Work, found_in: Phase) -> None:
         """Make sure that nobody of before writes any more, then undo what cannot simply be run again."""
         while True:
             try:
-                await work.fence_off_the_past()
-                if found_in in AT_THE_FLIP or not self._steps[found_in].rerunnable:
+                if not self._steps[found_in].rerunnable:
+                    # The fence may be shut: nothing comes before opening it again.
                     await self._steps[found_in].compensate(work)
+                await work.fence_off_the_past()
             except Exception as error:
                 if verdict_on(error) is not Verdict.AGAIN:
                     raise
@@ -83,8 +84,6 @@ class Machine:
             await self._compensate(work, step)
             await self._advance(work, Advance.copy_again(error))
         elif verdict is Verdict.AGAIN:
-            if not step.rerunnable:
-                await self._compensate(work, step)
             await self._wait(work, error)
         else:
             await self._compensate(work, step)

@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 from strata.migrator.errors import SupersededError
 from strata.migrator.models import MoveRow
 from strata.migrator.moves import Failure, Move, Place, append_event, as_move
-from strata.migrator.phases import AT_THE_FLIP, FINISHED, Phase, Wish, may_follow, resumes_in
+from strata.migrator.phases import AT_THE_FLIP, BEFORE_THE_FLIP, FINISHED, Phase, Wish, may_follow, resumes_in
 from strata.platform.errors import StrataError
 from strata.tenancy.catalog.audit import SYSTEM, record
 from strata.tenancy.catalog.tables import CellRow, PlacementRow
@@ -114,7 +114,8 @@ def has_happened(before: Move, advance: Advance, now: Move) -> bool:
 def _allowed(before: Move, advance: Advance) -> None:
     resumed = before.failed_in is not None and advance.phase is resumes_in(before.failed_in)
     again = before.phase is advance.phase is Phase.COPYING
-    if not (resumed or again or may_follow(before.phase, advance.phase)):
+    too_late = advance.phase is Phase.CANCELLING and before.failed_in not in {None, *BEFORE_THE_FLIP}
+    if too_late or not (resumed or again or may_follow(before.phase, advance.phase)):
         message = f"a move does not go from {before.phase} to {advance.phase}"
         raise AssertionError(message)
 

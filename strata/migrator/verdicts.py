@@ -8,19 +8,17 @@ import asyncpg
 import psycopg
 from sqlalchemy.exc import DBAPIError
 
+from strata.migrator.copier import RowsLostError
 from strata.migrator.errors import CopyAgainError, SupersededError
 from strata.migrator.moves import Failure, Move
 from strata.migrator.phases import BEFORE_THE_FLIP, Phase
 from strata.migrator.replication_errors import (
-    ApplierBusyError,
     AttemptSupersededError,
-    ProgressMissingError,
-    PublicationMissingError,
-    SlotAheadError,
-    SlotLostError,
-    SlotMissingError,
-    SlotRecreatedError,
-    SnapshotLostError,
+    ForeignRowError,
+    ProtocolError,
+    ReplicationError,
+    SchemaChangedError,
+    TruncateError,
 )
 from strata.platform.database.availability import is_unreachable
 from strata.platform.errors import StrataError, UnavailableError
@@ -41,24 +39,19 @@ class Verdict(Enum):
     """A person must decide."""
 
 
-_COPY_AGAIN = (
-    CopyAgainError,
-    ProgressMissingError,
-    PublicationMissingError,
-    SlotAheadError,
-    SlotLostError,
-    SlotMissingError,
-    SlotRecreatedError,
-    SnapshotLostError,
-)
+_COPY_AGAIN = (CopyAgainError, RowsLostError)
+_A_PERSON_KNOWS = (ForeignRowError, ProtocolError, SchemaChangedError, TruncateError)
+"""A copy would meet the same again."""
 _SUPERSEDED = (SupersededError, AttemptSupersededError)
-_AGAIN = (UnavailableError, ApplierBusyError, asyncpg.InterfaceError, psycopg.OperationalError, OSError, TimeoutError)
+_AGAIN = (UnavailableError, ReplicationError, asyncpg.InterfaceError, psycopg.OperationalError, OSError, TimeoutError)
 
 
 def verdict_on(error: Exception) -> Verdict:
     sqlstate = str(getattr(error, "sqlstate", None) or "")
     if isinstance(error, _SUPERSEDED) or sqlstate == ATTEMPT_OVER:
         return Verdict.SUPERSEDED
+    if isinstance(error, ReplicationError) and not error.try_again:
+        return Verdict.ASK if isinstance(error, _A_PERSON_KNOWS) else Verdict.COPY_AGAIN
     if isinstance(error, _COPY_AGAIN):
         return Verdict.COPY_AGAIN
     gone = isinstance(error, DBAPIError) and is_unreachable(error)

@@ -85,6 +85,8 @@ class Verifier:
         self._homes = (source, target)
         self._warrant = warrant or Warrant()
         self._throttle = throttle
+        self.started = asyncio.Event()
+        """Both sides stand in their snapshots: the exporting sessions may go on."""
 
     async def compare(
         self,
@@ -101,6 +103,7 @@ class Verifier:
         ):
             sides = (_Side(0, source, at_source, self._throttle), _Side(1, target, at_target, self._throttle))
             here, there = await _together(sides[0].describe(), sides[1].describe())
+            self.started.set()
             found = [*await _lone_tables(sides[0], here, there), *await _lone_tables(sides[1], there, here)]
             compared = []
             for table in here.tables:

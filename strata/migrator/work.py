@@ -67,6 +67,7 @@ class Work:
         """What this lease is known by."""
         self.called_off = 0
         """Cut-overs in this reign."""
+        self.copies = 0
         self.shut_at: float | None = None
         """When, by the monotonic clock, the fence of a cut-over that has flipped was shut."""
         self._news = asyncio.Condition()
@@ -105,9 +106,9 @@ class Work:
 
     async def news(self, timeout_s: float | None = None) -> None:
         """Return when a wish or the loss of the lease has been heard, or after the time."""
-        async with self._news:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), timeout_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s), self._news:
+                await self._news.wait()
 
     async def waiting(self, error: Exception, pause_s: float) -> None:
         """Say in the catalog what the move waits for, and wait; somebody's wish ends the wait."""
@@ -132,16 +133,21 @@ class Work:
 
     async def next_copy(self) -> None:
         """Another number, so that nothing of an earlier copy is taken for a part of this one."""
+        self.copies += 1
         number = self.move.number + 1
         if not await self.around.moves.note(self.move, number=number):
             raise SupersededError(self.move.id, self.move.attempt)
         self.move = msgspec.structs.replace(self.move, number=number, progress={})
 
+    async def let_streams_go(self) -> None:
+        """Close them and drop what they are made of: nothing makes a server keep its log for this move any more."""
+        await self.streams.close_all()
+        await self.around.objects.drop_streams(self.move.id, self.ends)
+
     async def fence_off_the_past(self) -> None:
         """After a take-over: nobody of an earlier attempt writes in either cell from now on."""
         for end in self.ends.values():
-            if self.is_made(end) and not await end.stamp():
-                raise SupersededError(self.move.id, self.move.attempt)
+            await self.fence_off(end)
         for direction in Direction:
             name = stream_name(self.move, direction)
             _, destination = self.streams.ends_of(direction)
@@ -149,6 +155,10 @@ class Work:
                 await end_applier(destination.dsn, name)
                 async with destination.admin() as connection:
                     await connection.execute(_RESTAMP, name, destination.attempt)
+
+    async def fence_off(self, end: End) -> None:
+        if self.is_made(end) and not await end.stamp():
+            raise SupersededError(self.move.id, self.move.attempt)
 
     async def look_again(self) -> None:
         """After a cell has been made: what is known of the ends was read before."""

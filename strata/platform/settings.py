@@ -48,6 +48,8 @@ class HttpSettings(_Group):
     """Addresses or networks whose X-Forwarded-Host is believed; from anybody else it is ignored."""
     max_body_bytes: int = Field(default=10 * 1024 * 1024, gt=0)
     max_upload_bytes: int = Field(default=200 * 1024 * 1024, gt=0)
+    max_unpacked_bytes: int = Field(default=512 * 1024 * 1024, gt=0)
+    """Of an upload that is packed."""
 
 
 class PoolSettings(_Group):
@@ -152,6 +154,8 @@ class EventSettings(_Group):
     """How often a relay tries for the cells that another one has: how long events rest when one dies."""
     tenants_at_once: int = Field(default=4, ge=1)
     """Of one cell, told at the same time."""
+    tenants_at_a_look: int = Field(default=1000, ge=1)
+    """Tenants with events that one question to a cell's outbox names; it goes on until it knows them all."""
     batch: int = Field(default=500, ge=1)
     tries: int = Field(default=5, ge=1)
     """Of an event that its consumer fails over, before it becomes a dead letter."""

@@ -10,8 +10,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import ClassVar, Generic, NoReturn, Protocol, TypeVar
-from uuid import UUID
+from typing import ClassVar, Generic, NoReturn, TypeVar
 
 import asyncpg
 from sqlalchemy.exc import DBAPIError
@@ -22,50 +21,29 @@ from sqlalchemy.util import greenlet_spawn
 from strata.platform.settings import FenceSettings
 from strata.tenancy import scoping
 from strata.tenancy.cell.connection import TransactionEndedError
-from strata.tenancy.cell.door import CellSecret, Isolation, Refusal, entry_message
-from strata.tenancy.cell.engines import CellEngines, OpenCell
-from strata.tenancy.cell.fence_wait import FenceWait
+from strata.tenancy.cell.door import Isolation
+from strata.tenancy.cell.engines import CellEngines
 from strata.tenancy.cell.pool import CellPool
 from strata.tenancy.cell.pooled import Pooled
 from strata.tenancy.context import TenantContext
+from strata.tenancy.entrance import LOST, STARTING_UP, ContextSource, Entrance, admissible
 from strata.tenancy.errors import (
-    CapabilityRefusedError,
-    CellClosedError,
     CellUnavailableError,
     CommitUnknownError,
     ConcurrentUpdateError,
     CrossTenantWriteError,
-    MoveInProgressError,
-    PlacementUnsettledError,
-    TenantClosingError,
     TenantReadOnlyError,
-    TenantSuspendedError,
 )
 from strata.tenancy.model import TenantStatus
 from strata.tenancy.replicas.choice import ReplicaChoice, StandbyWay
 from strata.tenancy.replicas.client import CLIENT
-from strata.tenancy.replicas.entering import StandbyLostError, enter_standby
+from strata.tenancy.replicas.entering import StandbyLostError
 
-_ENTRY_TRIES = 8
-_CONNECTION_TRIES = 8
 _NOT_YOURS = (
     "tenants.transaction() commits when its block ends and rolls back when it raises; begin_nested() makes a savepoint."
 )
-_RENEWED = frozenset({"28P01", "28000", "3D000"})
-"""The password or the database is not what it was when the pool was made: the catalog knows better."""
 _POISONED = "26000"
 """A prepared statement is gone: SQL of this tenant or of the one before has deallocated it."""
-_LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
-"""What asyncpg raises when a connection is gone; before the first statement that is never the caller's business.
-
-InternalClientError: the server's farewell has come between two statements, and the socket's end not yet.
-"""
-_STARTING_UP = (asyncpg.CannotConnectNowError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError)
-
-
-class ContextSource(Protocol):
-    async def fresh(self, tenant_id: UUID) -> TenantContext:
-        """The context as the catalog has it now, past every cache."""
 
 
 class _OrmSession(Session):
@@ -124,7 +102,7 @@ class Tenants:
 
         With `standbys`, `reading()` goes to one of those where the current request allows it.
         """
-        self._entrance = _Entrance(engines, contexts, settings)
+        self._entrance = Entrance(engines, contexts, settings)
         self._written = written
         self._standbys = standbys
 
@@ -156,7 +134,7 @@ class _Block(Generic[S]):
     _connection: AsyncConnection
     _session: S
 
-    def __init__(self, entrance: _Entrance, kind: type[S], context: TenantContext, isolation: Isolation) -> None:
+    def __init__(self, entrance: Entrance, kind: type[S], context: TenantContext, isolation: Isolation) -> None:
         self._entrance = entrance
         self._kind = kind
         self._given = context
@@ -183,9 +161,11 @@ class _Block(Generic[S]):
                 await self._undo(error)
                 self._raise_named(error, committing=False)
         finally:
-            # By now this sends nothing. The session, and the connection it gives out, are of no use from here on.
-            self._connection.sync_connection.close()  # type: ignore[union-attr]
-            await self._give_back()
+            try:
+                # By now this sends nothing. The session, and the connection it gives out, are of no use from here on.
+                self._connection.sync_connection.close()  # type: ignore[union-attr]
+            finally:
+                await self._give_back()
 
     async def _end(self) -> None:
         try:
@@ -213,11 +193,15 @@ class _Block(Generic[S]):
         if entered is not None:
             try:
                 await entered.commit()
-            except (asyncpg.PostgresError, *_LOST):
+            except (asyncpg.PostgresError, *LOST):
                 # It says the same again, to SQLAlchemy, whose callers know its exceptions.
                 await self._commit_through_orm()
                 raise
             self._pooled.forget_entered()
+        elif not (self._pooled.driver.is_untouched and self._pooled.is_as_made()):
+            # By session.close() and its like. Silent, it would be taken for written.
+            message = "The block closed its session or changed its connection, so nothing was written."
+            raise TransactionEndedError(message)
 
     async def _commit_through_orm(self) -> None:
         transaction = self._session.sync_session.get_transaction()
@@ -250,7 +234,7 @@ class _Block(Generic[S]):
 class _Transaction(_Block[TenantSession]):
     def __init__(
         self,
-        entrance: _Entrance,
+        entrance: Entrance,
         kind: type[TenantSession],
         context: TenantContext,
         isolation: Isolation,
@@ -278,7 +262,7 @@ class _Reading(_Block[TenantReadSession]):
 
     def __init__(
         self,
-        entrance: _Entrance,
+        entrance: Entrance,
         kind: type[TenantReadSession],
         context: TenantContext,
         isolation: Isolation,
@@ -288,7 +272,7 @@ class _Reading(_Block[TenantReadSession]):
         self._way = way
 
     async def __aenter__(self) -> TenantReadSession:
-        entered = None if self._way is None else await self._entrance.enter_standby(self._way, _admissible(self._given))
+        entered = None if self._way is None else await self._entrance.enter_standby(self._way, admissible(self._given))
         if entered is None:
             self._way = None
             return await super().__aenter__()
@@ -322,127 +306,6 @@ class _Reading(_Block[TenantReadSession]):
             await super()._give_back()
 
 
-class _Entrance:
-    """The way into a tenant's home, wherever it is by then, and out again."""
-
-    def __init__(self, engines: CellEngines, contexts: ContextSource, settings: FenceSettings) -> None:
-        self._engines = engines
-        self._contexts = contexts
-        self._fence = FenceWait(contexts, self._is_open, settings)
-
-    async def enter(
-        self, context: TenantContext, isolation: Isolation, *, read_only: bool
-    ) -> tuple[CellPool, Pooled, TenantContext]:
-        """Come to stand in the tenant's home; with the context that led there. Nothing of the caller's has run yet."""
-        _admissible(context)
-        for _ in range(_ENTRY_TRIES):
-            name = context.placement.cell
-            # The tenant may have been made read-only since the caller's context was cached.
-            read_only = read_only or context.status is TenantStatus.READ_ONLY
-            try:
-                return *await self._try_enter(context, isolation, read_only=read_only), context
-            except asyncpg.PostgresError as error:
-                match error.sqlstate:
-                    case Refusal.STALE_EPOCH:
-                        context = _admissible(await self._newer_than(context))
-                    case Refusal.FENCED:
-                        context = _admissible(await self._fence.wait(context))
-                    case Refusal.SERIALIZATION:
-                        continue
-                    case Refusal.TIMELINE:
-                        raise CellClosedError(name) from error
-                    case Refusal.CAPABILITY:
-                        await self._engines.forget(name)
-                        raise CapabilityRefusedError(name) from error
-                    case _ if isinstance(error, _STARTING_UP):
-                        raise CellUnavailableError(name) from error
-                    case _:
-                        raise
-        raise PlacementUnsettledError(context.id)
-
-    async def enter_standby(self, way: StandbyWay, context: TenantContext) -> tuple[CellPool, Pooled] | None:
-        return await enter_standby(self._engines, way, context)
-
-    def secret_of(self, pool: str) -> CellSecret | None:
-        opened = self._engines.opened(pool)
-        return None if opened is None else opened.cell.secret
-
-    async def leave(self, pool: CellPool, pooled: Pooled, context: TenantContext) -> None:
-        """End what is still open and give the connection back, also when the caller is cancelled meanwhile."""
-        await asyncio.shield(pool.in_background(_leave(pool, pooled, context)))
-
-    def commit_behind(self, pool: CellPool, pooled: Pooled, context: TenantContext) -> None:
-        """Commit, with nobody waiting for it."""
-        _ = pool.in_background(_leave(pool, pooled, context, commit=True))
-
-    async def _try_enter(
-        self, context: TenantContext, isolation: Isolation, *, read_only: bool
-    ) -> tuple[CellPool, Pooled]:
-        name = context.placement.cell
-        for _ in range(_CONNECTION_TRIES):
-            home, pooled = await self._acquire(context)
-            message = entry_message(home.cell.secret, context.id, context.placement, isolation, read_only=read_only)
-            try:
-                await pooled.driver.enter(message)
-            except BaseException as error:
-                await self.leave(home.pool, pooled, context)
-                if not isinstance(error, _LOST):
-                    raise
-                home.pool.mistrust_idle()
-            else:
-                return home.pool, pooled
-        raise CellUnavailableError(name)
-
-    async def _acquire(self, context: TenantContext, *, again: bool = True) -> tuple[OpenCell, Pooled]:
-        name = context.placement.cell
-        home = self._engines.opened(name) or await self._engines.open(name)
-        try:
-            return home, await home.pool.acquire(context.id, context.placement.schema_name)
-        except DBAPIError as error:
-            if again and getattr(error.orig, "sqlstate", None) in _RENEWED:
-                await self._engines.forget(name)
-                return await self._acquire(context, again=False)
-            raise CellUnavailableError(name) from error
-
-    async def _newer_than(self, refused: TenantContext) -> TenantContext:
-        context = await self._contexts.fresh(refused.id)
-        if context.placement != refused.placement:
-            return context
-        # A cut-over has opened the new home, and the catalog has yet to say so: the old one is refused, and the newest.
-        try:
-            return await self._fence.wait(context)
-        except MoveInProgressError:
-            raise PlacementUnsettledError(context.id) from None
-
-    async def _is_open(self, context: TenantContext) -> bool:
-        """Whether the tenant's fence lets a transaction in right now."""
-        try:
-            pool, pooled = await self._try_enter(context, Isolation.READ_COMMITTED, read_only=True)
-        except asyncpg.PostgresError as error:
-            return error.sqlstate not in {Refusal.FENCED, Refusal.STALE_EPOCH}
-        await self.leave(pool, pooled, context)
-        return True
-
-
-async def _leave(pool: CellPool, pooled: Pooled, context: TenantContext, *, commit: bool = False) -> None:
-    try:
-        await pooled.driver.leave(commit=commit)
-    except _LOST:
-        pooled.driver.terminate()
-    pool.release(pooled, context.id)
-
-
-def _admissible(context: TenantContext) -> TenantContext:
-    """Routing turns the suspended and closing away; nor do they get in by a job, or by a retry with a newer context."""
-    match context.status:
-        case TenantStatus.SUSPENDED:
-            raise TenantSuspendedError(context.id, context.status_reason)
-        case TenantStatus.CLOSING | TenantStatus.CLOSED:
-            raise TenantClosingError(context.id)
-        case _:
-            return context
-
-
 def _driver_error(error: DBAPIError) -> BaseException | None:
     """asyncpg's exception, beneath SQLAlchemy's adapter's, beneath SQLAlchemy's."""
     return error.orig.__cause__ if error.orig is not None else None
@@ -455,7 +318,7 @@ def _named(error: BaseException, context: TenantContext, *, committing: bool) ->
         return CommitUnknownError() if committing else CellUnavailableError(context.placement.cell)
     if not isinstance(error, DBAPIError):
         return None
-    if error.connection_invalidated or isinstance(_driver_error(error), _LOST + _STARTING_UP):
+    if error.connection_invalidated or isinstance(_driver_error(error), LOST + STARTING_UP):
         return CommitUnknownError() if committing else CellUnavailableError(context.placement.cell)
     match getattr(error.orig, "sqlstate", None):
         case "25006" if context.status is TenantStatus.READ_ONLY:

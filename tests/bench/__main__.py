@@ -1,15 +1,19 @@
-"""python -m tests.bench [single-tenant] [round-trips] [tryton] [django-tenants] [schemas] [--quick] [--rounds N] [--seconds S]
+"""python -m tests.bench [NAME …] [--quick] [--set FIELD=VALUE …] [--out DIRECTORY]
 
-Measures side by side, prints tables and writes the raw results to docs/benchmarks (or --out DIRECTORY).
-docs/benchmarks.md says what each benchmark is, and what the numbers were.
+Measures side by side, prints tables and writes the raw results to docs/benchmarks (or --out DIRECTORY), from where
+docs/benchmarks.md takes its own. That page says what each benchmark is, and what the numbers were.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import signal
 import sys
-from enum import StrEnum
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,41 +22,42 @@ import msgspec
 import structlog
 
 from tests.bench import (
+    apply,
+    connections,
     document,
+    events,
+    imports,
+    jobs,
     machine,
+    migrator_copy,
     movements,
-    parties,
-    plain_side,
     reads,
     report,
+    resolution,
     round_trips,
     schemas,
     single_tenant,
 )
-from tests.bench.ground import Ground, ground
-from tests.bench.load import LoadGenerator
+from tests.bench.benchmark import Benchmark, Stand
 from tests.bench.peer_environment import PeerEnvironment
-from tests.bench.slices import Plan
 
-
-class Name(StrEnum):
-    SINGLE_TENANT = "single-tenant"
-    DJANGO_TENANTS = "django-tenants"
-    TRYTON = "tryton"
-    SCHEMAS = "schemas"
-    ROUND_TRIPS = "round-trips"
-
-
-_DEFAULT = {
-    Name.SINGLE_TENANT: Plan(rounds=16, seconds=0.5),
-    Name.DJANGO_TENANTS: Plan(rounds=8, seconds=0.5),
-    # Of the slowest some ten fit into a second.
-    Name.TRYTON: Plan(rounds=3, seconds=1.5),
-}
-_QUICK = {
-    Name.SINGLE_TENANT: Plan(rounds=4, seconds=0.25),
-    Name.DJANGO_TENANTS: Plan(rounds=2, seconds=0.25),
-    Name.TRYTON: Plan(rounds=1, seconds=2, connections=(8,)),
+BENCHMARKS: Mapping[str, Benchmark[Any]] = {
+    each.BENCHMARK.name: each.BENCHMARK
+    for each in (
+        single_tenant,
+        reads,
+        movements,
+        # Last of those that share a stand: it gives the cells another address, and their role a new password.
+        round_trips,
+        schemas,
+        jobs,
+        events,
+        resolution,
+        connections,
+        imports,
+        migrator_copy,
+        apply,
+    )
 }
 
 
@@ -61,90 +66,77 @@ def main() -> None:
     # So that a stopped run takes its servers with it.
     signal.signal(signal.SIGTERM, _leave)
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-    names = [Name(name) for name in given.names] or list(Name)
-    peers = PeerEnvironment() if {Name.DJANGO_TENANTS, Name.TRYTON, Name.SCHEMAS} & set(names) else None
-    facts = machine.facts(peers.versions() if peers else None)
-    if Name.SCHEMAS in names:
-        names.remove(Name.SCHEMAS)
-        _schemas(peers, given, facts)
-    if names:
-        _requests(names, peers, given, facts)
+    logging.disable(logging.CRITICAL)
+    chosen = [each for each in BENCHMARKS.values() if each.name in given.names or not given.names]
+    plans = _plans(chosen, given)
+    facts = machine.facts(PeerEnvironment().versions() if any(each.peers for each in chosen) else None)
+    failed = []
+    with Stand() as shared:
+        for benchmark in chosen:
+            begun = time.monotonic()
+            stand = nullcontext(shared) if benchmark.shared_stand else Stand(durable=benchmark.durable)
+            try:
+                with stand as standing:
+                    file = _measure(benchmark, standing, plans[benchmark.name], facts, given.out)
+            except Exception:  # noqa: BLE001 - what others have measured, or will, stands for itself
+                traceback.print_exc()
+                failed.append(benchmark.name)
+            else:
+                print(f"{benchmark.name}: {time.monotonic() - begun:.0f} s; raw results: {file}\n", flush=True)
     if given.out == report.DIRECTORY:
-        document.update(report.DOCUMENT, report.DIRECTORY)
+        document.update(report.DOCUMENT, report.DIRECTORY, {name: each.tables for name, each in BENCHMARKS.items()})
+    if failed:
+        sys.exit(f"Failed: {', '.join(failed)}")
 
 
-def _schemas(peers: PeerEnvironment | None, given: argparse.Namespace, facts: dict[str, Any]) -> None:
-    """On servers of its own: thousands of tables beside it would slow down what is asked of the others."""
-    assert peers is not None
-    plan = schemas.QUICK if given.quick else schemas.SchemasPlan()
-    if given.schemas:
-        plan = schemas.SchemasPlan(given.schemas, given.schemas, plan.created)
-    with ground() as stage:
-        found = schemas.run(stage, peers, plan)
-    schemas.show(found)
-    print(f"Raw results: {report.save(Name.SCHEMAS, facts, msgspec.to_builtins(plan), found, given.out)}")
+def _measure(
+    benchmark: Benchmark[Any], stand: Stand, plan: msgspec.Struct, facts: dict[str, Any], directory: Path
+) -> Path:
+    file = report.save(benchmark.name, facts, plan, benchmark.run(stand, plan), directory)
+    report.show(benchmark.tables(report.load(file)["results"]))
+    return file
 
 
-def _requests(
-    names: list[Name], peers: PeerEnvironment | None, given: argparse.Namespace, facts: dict[str, Any]
-) -> None:
-    with ground() as stage, LoadGenerator() as load:
-        bench = _Bench(stage, load, peers, given)
-        for name in Name:  # round trips last: they give the cells another address, and their role a new password
-            if name in names:
-                plan, found = bench.run(name)
-                file = report.save(name, facts, msgspec.to_builtins(plan), found, given.out)
-                print(f"Raw results: {file}")
+def _plans(chosen: Sequence[Benchmark[Any]], given: argparse.Namespace) -> dict[str, msgspec.Struct]:
+    """Each benchmark's own, with the fields that were given by hand, where it has such fields."""
+    plans = {each.name: each.quick if given.quick else each.plan for each in chosen}
+    for assignment in given.fields:
+        field, _, value = assignment.partition("=")
+        having = [name for name, plan in plans.items() if field in plan.__struct_fields__]
+        if not having:
+            sys.exit(f"None of {', '.join(plans)} has a field «{field}» in its plan.")
+        for name in having:
+            plans[name] = _with(plans[name], field, value)
+    return plans
 
 
-class _Bench:
-    def __init__(
-        self, stage: Ground, load: LoadGenerator, peers: PeerEnvironment | None, given: argparse.Namespace
-    ) -> None:
-        self._stage = stage
-        self._load = load
-        self._peers = peers
-        self._given = given
-        self._sides, self._everybody = parties.prepare(stage, load)
-        self._strata = [party for party in self._everybody if party.name not in plain_side.VARIANTS]
-
-    def run(self, name: Name) -> tuple[Plan | None, dict[str, Any]]:
-        if name is Name.ROUND_TRIPS:
-            found = round_trips.run(self._stage, self._load, self._sides)
-            report.show_round_trips(found)
-            return None, found
-        plan = self._plan(name)
-        found = self._measured(name, plan)
-        for work, by_connections in found["work"].items():
-            for connections, measured in by_connections.items():
-                report.show(f"{work}, {connections} at a time", measured)
-        return plan, found
-
-    def _measured(self, name: Name, plan: Plan) -> dict[str, Any]:
-        if name is Name.SINGLE_TENANT:
-            return single_tenant.run(self._stage, self._load, self._everybody, plan)
-        assert self._peers is not None
-        bench = reads.run if name is Name.DJANGO_TENANTS else movements.run
-        return bench(self._stage, self._load, self._peers, self._strata, plan)
-
-    def _plan(self, name: Name) -> Plan:
-        given = self._given
-        plan = (_QUICK if given.quick else _DEFAULT)[name]
-        return Plan(
-            given.rounds or plan.rounds, given.seconds or plan.seconds, tuple(given.connections or plan.connections)
-        )
+def _with(plan: msgspec.Struct, field: str, value: str) -> msgspec.Struct:
+    several = isinstance(getattr(plan, field), tuple)
+    changed = {**msgspec.structs.asdict(plan), field: value.split(",") if several else value}
+    try:
+        return msgspec.convert(changed, type(plan), strict=False)
+    except msgspec.ValidationError as error:
+        sys.exit(f"{field}={value}: {error}")
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*Name, []], help="default: all")
-    parser.add_argument("--quick", action="store_true", help="under two minutes, and less exact")
-    parser.add_argument("--rounds", type=int, help="slices of each subject")
-    parser.add_argument("--seconds", type=float, help="of one slice")
-    parser.add_argument("--connections", type=int, nargs="*", help="how many ask at once; one after the other")
-    parser.add_argument("--schemas", type=int, help="how many, of each side, in the benchmark of that name")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=__doc__,
+        epilog="Plans:\n" + "\n".join(f"  {name}: {_shown(each.plan)}" for name, each in BENCHMARKS.items()),
+    )
+    parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], metavar="NAME", help="see below; default: all")
+    parser.add_argument("--quick", action="store_true", help="a fraction of the time, and less exact")
+    parser.add_argument(
+        "--set", dest="fields", metavar="FIELD=VALUE", action="append", default=[], help="of the plan; repeatable"
+    )
     parser.add_argument("--out", type=Path, default=report.DIRECTORY, help="where raw results go")
     return parser.parse_args()
+
+
+def _shown(plan: msgspec.Struct) -> str:
+    return ", ".join(f"{field}={value}" for field, value in msgspec.structs.asdict(plan).items())
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> None:

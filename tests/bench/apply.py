@@ -1,22 +1,18 @@
 """Applying a backlog: this applier beside PostgreSQL's own, on one server, from two slots over the same log.
 
-    python -m tests.bench.apply [--updates 200000] [--rounds 3] [--dsn postgresql://…]
-
 Each round makes the backlog once (in transactions of 100 rows, of one row, and of one row with 500 hot rows), lets the
 one apply it and then the other, and swaps their order in the next round.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import resource
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
+from statistics import median
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -28,7 +24,8 @@ from strata.migrator.progress import start_progress
 from strata.migrator.replay import ReplayOptions, Source, Target, replaying
 from strata.migrator.slots import drop_slot, exported_slot
 from strata.migrator.stream import StreamOptions
-from strata.platform.embedded import EmbeddedPostgres
+from tests.bench.benchmark import Benchmark, Stand
+from tests.bench.tables import Table
 from tests.builders.streams import PROGRESS_TABLE_SQL
 
 TENANT = UUID("00000000-0000-0000-0000-000000000001")
@@ -55,6 +52,17 @@ WORK = """
         END LOOP;
     END $$
 """
+
+
+_SHOWN = ("native_rows_s", "ours_rows_s", "python_cpu_s")
+
+
+class Plan(msgspec.Struct, frozen=True):
+    updates: int = 50_000
+    rows: int = 200_000
+    rounds: int = 2
+    streaming: bool = False
+    """Whether the server streams big transactions before they are committed."""
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -119,17 +127,13 @@ async def ours(source: Source, target: Database, last: int, options: ReplayOptio
     }
 
 
-async def run(dsn: str, arguments: argparse.Namespace) -> None:
-    loads = [
-        Load("100 rows a transaction", 100, arguments.rows),
-        Load("1 row a transaction", 1, arguments.rows),
-        Load("1 row a transaction, 500 hot rows", 1, 500),
-    ]
-    options = ReplayOptions(stream=StreamOptions(streaming=arguments.streaming))
+@asynccontextmanager
+async def _subscribed(dsn: str, plan: Plan) -> AsyncIterator[tuple[Database, Database, Database, Source]]:
+    """The source, the two targets, each with a slot of its own over the same log, and where ours begins."""
     async with (
-        database(dsn, "apply_source", arguments.rows) as source,
-        database(dsn, "apply_native", arguments.rows) as by_native,
-        database(dsn, "apply_ours", arguments.rows) as by_ours,
+        database(dsn, "apply_source", plan.rows) as source,
+        database(dsn, "apply_native", plan.rows) as by_native,
+        database(dsn, "apply_ours", plan.rows) as by_ours,
     ):
         await source.connection.execute(WORK)
         await source.connection.execute(
@@ -145,45 +149,53 @@ async def run(dsn: str, arguments: argparse.Namespace) -> None:
         async with exported_slot(source.dsn, "bench_ours", deadline_s=30) as slot:
             pin = slot.pin
         await start_progress(by_ours.dsn, "bench", 1, pin.consistent_point)
-        last = 1
-        for number in range(arguments.rounds):
-            for load in loads:
-                await source.connection.execute(f"CALL work({arguments.updates}, {load.size}, {load.hot})")
-                last += 1_000_000
-                await source.connection.execute("UPDATE item SET quantity = $1 WHERE number = 1", last)
-                await source.connection.execute("CHECKPOINT")
-                figures: dict[str, object] = {"round": number, "load": load.name, "updates": arguments.updates}
-                for side in ("native", "ours") if number % 2 == 0 else ("ours", "native"):
-                    if side == "native":
-                        figures["native_rows_s"] = round(arguments.updates / await native(by_native, last))
-                    else:
-                        took, more = await ours(Source(source.dsn, pin, "bench"), by_ours, last, options)
-                        figures |= {"ours_rows_s": round(arguments.updates / took), **more}
-                figures["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-                print(json.dumps(figures), flush=True)
+        yield source, by_native, by_ours, Source(source.dsn, pin, "bench")
         await by_native.connection.execute("ALTER SUBSCRIPTION bench SET (slot_name = NONE); DROP SUBSCRIPTION bench")
         await drop_slot(source.dsn, "bench_native")
         await drop_slot(source.dsn, "bench_ours")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--updates", type=int, default=200_000)
-    parser.add_argument("--rows", type=int, default=500_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--streaming", action="store_true")
-    parser.add_argument("--dsn")
-    arguments = parser.parse_args()
-    if arguments.dsn:
-        asyncio.run(run(arguments.dsn, arguments))
-        return
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        EmbeddedPostgres(Path(folder), "postgres-1", durable=False, settings={"max_wal_size": "8GB"}) as server,
-    ):
-        Path(folder).chmod(0o711)
-        asyncio.run(run(server.dsn(), arguments))
+async def _measure(dsn: str, plan: Plan) -> dict[str, Any]:
+    loads = [
+        Load("100 rows a transaction", 100, plan.rows),
+        Load("1 row a transaction", 1, plan.rows),
+        Load("1 row a transaction, 500 hot rows", 1, 500),
+    ]
+    options = ReplayOptions(stream=StreamOptions(streaming=plan.streaming))
+    found: dict[str, list[dict[str, Any]]] = {load.name: [] for load in loads}
+    async with _subscribed(dsn, plan) as (source, by_native, by_ours, stream):
+        last = 1
+        for number in range(plan.rounds):
+            for load in loads:
+                await source.connection.execute(f"CALL work({plan.updates}, {load.size}, {load.hot})")
+                last += 1_000_000
+                await source.connection.execute("UPDATE item SET quantity = $1 WHERE number = 1", last)
+                await source.connection.execute("CHECKPOINT")
+                figures: dict[str, Any] = {}
+                for side in ("native", "ours") if number % 2 == 0 else ("ours", "native"):
+                    if side == "native":
+                        figures["native_rows_s"] = round(plan.updates / await native(by_native, last))
+                    else:
+                        took, more = await ours(stream, by_ours, last, options)
+                        figures |= {"ours_rows_s": round(plan.updates / took), **more}
+                figures["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+                found[load.name].append(figures)
+    return {"updates": plan.updates, "loads": found}
 
 
-if __name__ == "__main__":
-    main()
+def run(stand: Stand, plan: Plan) -> dict[str, Any]:
+    return asyncio.run(_measure(stand.ground.dsn("postgres"), plan))
+
+
+def tables(found: dict[str, Any]) -> list[Table]:
+    rows = [[f"{found['updates']:,} updates", "PostgreSQL's, rows/s", "Strata's, rows/s", "times", "CPU of Python, s"]]
+    for name, rounds in found["loads"].items():
+        theirs, own, cpu = (median(each[key] for each in rounds) for key in _SHOWN)
+        times = median(each["ours_rows_s"] / each["native_rows_s"] for each in rounds)
+        rows.append([name, f"{theirs:,.0f}", f"{own:,.0f}", f"{times:.2f}", f"{cpu:.1f}"])
+    return [Table(rows)]
+
+
+BENCHMARK = Benchmark(
+    "apply", run, tables, plan=Plan(), quick=Plan(updates=10_000, rows=50_000, rounds=1), durable=False
+)

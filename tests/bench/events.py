@@ -1,7 +1,7 @@
 """Events: what writing one costs a movement, how many a second come through the relay, and how soon one does.
 
-`python -m tests.bench.events` (some 40 s). Durable server, everything on one machine. The cost of emission is measured in
-turns, on one connection, with the write path as revision 0001 made it beside the one of 0003, in two schema tenants.
+The cost of emission is measured in turns, on one connection, with the write path as revision 0001 made it beside the one
+of 0003, in two schema tenants.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
-import structlog
 import uvloop
 from asyncpg.prepared_stmt import PreparedStatement
 from sqlalchemy import text
@@ -24,7 +23,7 @@ from sqlalchemy import text
 from strata.events import consumers, relaying
 from strata.inventory.events import StockMoved
 from strata.platform.ids import new_id
-from strata.runtime import MIGRATIONS, Runtime, open_runtime
+from strata.runtime import MIGRATIONS, Runtime
 from strata.tenancy.cell.door import Isolation, entry_message
 from strata.tenancy.cell.inspection import application
 from strata.tenancy.context import TenantContext
@@ -32,33 +31,41 @@ from strata.tenancy.events.consumers import Consumer, OutsideConsumer
 from strata.tenancy.events.types import Delivery
 from strata.tenancy.model import Tier
 from strata.tenancy.provisioning.tenants import NewTenant
-from tests.bench import document, machine, report, strata_side
-from tests.bench.ground import Ground, ground
+from tests.bench import strata_side
+from tests.bench.benchmark import Benchmark, Stand
+from tests.bench.ground import Ground
+from tests.bench.tables import Table
 from tests.builders.events import until, waiting
 from tests.builders.inventory import move, stocked
 from tests.builders.platform import admin_of
 
-NAME = "events"
-_MOVEMENTS = 1500
-_BACKLOG = 20_000
-_AT_REST = 40
+_TELLERS = 4
 _BEFORE = (MIGRATIONS / "tenant" / "sql" / "0001_post_movements.sql").read_text(encoding="utf-8")
 
 
-async def run(stage: Ground) -> dict[str, Any]:
-    await strata_side.prepare(stage)
-    async with open_runtime(strata_side.settings(stage)) as runtime:
+class Plan(msgspec.Struct, frozen=True):
+    movements: int = 1500
+    backlog: int = 20_000
+    at_rest: int = 40
+
+
+def run(stand: Stand, plan: Plan) -> dict[str, Any]:
+    return uvloop.run(_run(stand.ground, plan))
+
+
+async def _run(ground: Ground, plan: Plan) -> dict[str, Any]:
+    async with strata_side.standing(ground) as runtime:
         return {
-            "emission_us": await _emission(runtime),
+            "emission_us": await _emission(runtime, plan),
             "relay": {
-                "nobody but a counter": await _through_relay(runtime, "bench-drain", alone=True),
-                "all consumers": await _through_relay(runtime, "bench-told", alone=False),
+                "nobody but a counter": await _through_relay(runtime, "bench-drain", plan, alone=True),
+                "all consumers": await _through_relay(runtime, "bench-told", plan, alone=False),
             },
-            "at_rest_ms": await _at_rest(runtime),
+            "at_rest_ms": await _at_rest(runtime, plan),
         }
 
 
-async def _emission(runtime: Runtime) -> dict[str, float]:
+async def _emission(runtime: Runtime, plan: Plan) -> dict[str, float]:
     """p50 of a two-line movement in PostgreSQL, in µs, with and without its event; in turns."""
     tenants = {name: await _tenant(runtime, f"bench-{name}") for name in ("silent", "telling")}
     async with admin_of(runtime, tenants["silent"].placement.cell) as admin:
@@ -70,10 +77,10 @@ async def _emission(runtime: Runtime) -> dict[str, float]:
         writers = {
             name: await stack.enter_async_context(_writer(runtime, context)) for name, context in tenants.items()
         }
-        for number in range(_MOVEMENTS):
+        for number in range(plan.movements):
             for name, writer in writers.items():
                 took[name].append(await writer.move(number))
-    p50 = {name: round(statistics.median(times[_MOVEMENTS // 10 :]), 1) for name, times in took.items()}
+    p50 = {name: round(statistics.median(times[plan.movements // 10 :]), 1) for name, times in took.items()}
     return p50 | {"ratio": round(p50["telling"] / p50["silent"], 3)}
 
 
@@ -110,7 +117,7 @@ async def _writer(runtime: Runtime, context: TenantContext) -> AsyncIterator[_Wr
 
 
 async def _tenant(runtime: Runtime, slug: str) -> TenantContext:
-    await runtime.provisioning.create(NewTenant(slug=slug, name=slug, tier=Tier.SCHEMA), "bench")
+    await runtime.provisioning.create(NewTenant(slug=slug, name=slug, tier=Tier.SCHEMA), strata_side.ACTOR)
     context = await runtime.contexts.get_by_slug(slug)
     await stocked(runtime, context, skus=50, bins=1)
     return context
@@ -129,20 +136,20 @@ class _Counter:
         self.heard_at = time.perf_counter()
 
 
-async def _through_relay(runtime: Runtime, slug: str, *, alone: bool) -> dict[str, float]:
-    """A backlog of movements' events of four tenants, and how long until every consumer has had them all."""
+async def _through_relay(runtime: Runtime, slug: str, plan: Plan, *, alone: bool) -> dict[str, float]:
+    """A backlog of movements' events of some tenants, and how long until every consumer has had them all."""
     counter = _Counter()
     told: tuple[Consumer, ...] = (counter.consumer,) if alone else (*consumers(runtime), counter.consumer)
-    tenants = [await _tenant(runtime, f"{slug}-{number}") for number in range(4)]
+    tenants = [await _tenant(runtime, f"{slug}-{number}") for number in range(_TELLERS)]
     for context in tenants:
         async with runtime.tenants.transaction(context) as session:
             products = (await session.execute(text(_PRODUCTS))).one()
-            await session.execute(text(_FILL), {"count": _BACKLOG // 4, **products._asdict()})
+            await session.execute(text(_FILL), {"count": plan.backlog // _TELLERS, **products._asdict()})
     begun = time.perf_counter()
     async with relaying(runtime, told):
         await until(lambda: _delivered(runtime, tenants), "not all delivered", within_s=120)
     took_s = time.perf_counter() - begun
-    return {"events": _BACKLOG, "seconds": round(took_s, 2), "events_per_s": round(_BACKLOG / took_s)}
+    return {"events": plan.backlog, "seconds": round(took_s, 2), "events_per_s": round(plan.backlog / took_s)}
 
 
 _PRODUCTS = "SELECT p.id AS product, b.id AS bin FROM product p, bin b LIMIT 1"
@@ -160,12 +167,12 @@ async def _delivered(runtime: Runtime, tenants: Sequence[TenantContext]) -> bool
     return sum([await waiting(runtime, context) for context in tenants]) == 0
 
 
-async def _at_rest(runtime: Runtime) -> dict[str, float]:
+async def _at_rest(runtime: Runtime, plan: Plan) -> dict[str, float]:
     """From the return of a movement's transaction until a consumer has its event, one at a time."""
     context, counter = await _tenant(runtime, "bench-rest"), _Counter()
     took = []
     async with relaying(runtime, [counter.consumer]):
-        for number in range(_AT_REST):
+        for number in range(plan.at_rest):
             await asyncio.sleep(0.1)
             expected = counter.seen + 1
             async with runtime.tenants.transaction(context) as session:
@@ -181,14 +188,19 @@ async def _at_rest(runtime: Runtime) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-    with ground() as stage:
-        found = uvloop.run(run(stage))
-    print(msgspec.json.format(msgspec.json.encode(found), indent=1).decode())
-    print(f"Raw results: {report.save(NAME, machine.facts(None), None, found, report.DIRECTORY)}")
-    document.update(report.DOCUMENT, report.DIRECTORY)
+def tables(found: dict[str, Any]) -> list[Table]:
+    emission, at_rest = found["emission_us"], found["at_rest_ms"]
+    through = [["through the relay", "events", "seconds", "events/s"]]
+    through += [
+        [name, f"{each['events']:,}", f"{each['seconds']:g}", f"{each['events_per_s']:,}"]
+        for name, each in found["relay"].items()
+    ]
+    rest = [["at rest, ms", *at_rest], ["commit to consumer", *(f"{value:g}" for value in at_rest.values())]]
+    cost = [
+        ["two-line movement in PostgreSQL, p50 µs", *emission],
+        ["", *(f"{value:,g}" for value in emission.values())],
+    ]
+    return [Table(rows) for rows in (through, rest, cost)]
 
 
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark("events", run, tables, plan=Plan(), quick=Plan(movements=400, backlog=4_000, at_rest=20))

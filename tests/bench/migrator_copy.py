@@ -1,6 +1,4 @@
-"""python -m tests.bench.migrator_copy [--rows N] [--rounds N] [--out FILE]
-
-Copies the rows of one tenant, with two secondary indexes and the primary key, out of a table of twice that size into
+"""Copies the rows of one tenant, with two secondary indexes and the primary key, out of a table of twice that size into
 another database of the same server, by turns with
 
 - Strata's copier, indexes and constraints built afterwards (`parallel`: two workers; `single`: one);
@@ -12,17 +10,14 @@ Every side ends with the same rows and the same indexes, which is checked.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import secrets
 import shutil
 import subprocess
-import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Mapping
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import UUID
@@ -38,13 +33,21 @@ from strata.platform.database.addresses import parse
 from strata.platform.embedded import EmbeddedPostgres
 from strata.platform.embedded.postgres import programs
 from strata.tenancy.model import Tier
-from tests.bench import machine
+from tests.bench.benchmark import Benchmark, Stand
+from tests.bench.ground import Ground
+from tests.bench.tables import Table
 
 TENANT = UUID("0192a000-0000-7000-8000-00000000000a")
 NEIGHBOUR = UUID("0192a000-0000-7000-8000-00000000000b")
 WORKERS = 2
 BOTH, ALONE = "copy_source", "copy_source_alone"
 PATIENCE_S = 300.0
+
+
+class Plan(msgspec.Struct, frozen=True):
+    rows: int = 1_000_000
+    rounds: int = 2
+
 
 TABLE = """
 CREATE TABLE {schema}.goods (
@@ -203,43 +206,30 @@ def sides() -> Mapping[str, Callable[[Databases], Awaitable[dict[str, float]]]]:
     return found
 
 
-async def run(server: EmbeddedPostgres, *, rows: int, rounds: int) -> dict[str, Any]:
-    """Seconds of each side, by turns."""
-    databases = Databases(server, rows)
+async def _measure(ground: Ground, plan: Plan) -> dict[str, Any]:
+    databases = Databases(ground.postgres, plan.rows)
     await databases.make_sources()
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in sides()}
-    for number in range(rounds):
+    for _ in range(plan.rounds):
         for name, side in sides().items():
-            found = {key: round(value, 2) for key, value in (await side(databases)).items()}
-            measured[name].append(found)
-            print(f"round {number + 1}: {name}: {found}", file=sys.stderr)
-    return {"rows": rows, "table_rows": 2 * rows, "rounds": measured}
+            measured[name].append({key: round(value, 2) for key, value in (await side(databases)).items()})
+    return {"rows": plan.rows, "table_rows": 2 * plan.rows, "rounds": measured}
 
 
-@contextmanager
-def _server() -> Iterator[EmbeddedPostgres]:
-    with TemporaryDirectory(prefix="strata-bench-") as directory:
-        Path(directory).chmod(0o711)
-        with EmbeddedPostgres(Path(directory)) as server:
-            yield server
+def run(stand: Stand, plan: Plan) -> dict[str, Any]:
+    return asyncio.run(_measure(stand.ground, plan))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.migrator_copy", description=__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
-    facts = machine.facts()
-    with _server() as server:
-        found = asyncio.run(run(server, rows=given.rows, rounds=given.rounds))
-    document = msgspec.json.format(
-        msgspec.json.encode({"benchmark": "migrator-copy", **facts, "results": found}), indent=1
-    )
-    if given.out:
-        given.out.write_bytes(document + b"\n")
-    print(document.decode())
+def tables(found: dict[str, Any]) -> list[Table]:
+    """Ratios of neighbouring measurements, as everywhere."""
+    rounds: dict[str, list[dict[str, float]]] = found["rounds"]
+    ours, *_ = rounds
+    rows = [[f"{found['rows']:,} of {found['table_rows']:,} rows", "seconds", "rows/s", f"times {ours}"]]
+    for name, each in rounds.items():
+        seconds = median(one["seconds"] for one in each)
+        times = median(one["seconds"] / base["seconds"] for one, base in zip(each, rounds[ours], strict=True))
+        rows.append([name, f"{seconds:.1f}", f"{found['rows'] / seconds:,.0f}", f"{times:.2f}"])
+    return [Table(rows)]
 
 
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark("migrator-copy", run, tables, plan=Plan(), quick=Plan(rows=100_000, rounds=1))

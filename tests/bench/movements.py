@@ -9,11 +9,10 @@ from typing import Any
 
 import msgspec
 
-from tests.bench import goods, tryton_side
-from tests.bench.ground import Ground
+from tests.bench import goods, slices, tryton_side
+from tests.bench.benchmark import Benchmark, Stand
 from tests.bench.load import LoadGenerator
 from tests.bench.parties import Party
-from tests.bench.peer_environment import PeerEnvironment
 from tests.bench.slices import Plan, Subject, measure, results
 from tests.bench.tryton_side import Tryton
 
@@ -42,27 +41,26 @@ class Work(msgspec.Struct, frozen=True):
 WORKS = [Work(kind, skus) for kind in ("receive", "pick") for skus in ([goods.HOT_SKU], goods.SKUS)]
 
 
-def run(
-    ground: Ground, load: LoadGenerator, peers: PeerEnvironment, parties: Sequence[Party], plan: Plan
-) -> dict[str, Any]:
-    tryton = tryton_side.prepare(ground, peers)
+def run(stand: Stand, plan: Plan) -> dict[str, Any]:
+    strata, load = stand.strata_parties, stand.load
+    tryton = tryton_side.prepare(stand.ground, stand.peers)
     _stock_up(load, tryton)
-    checked = _check_balances(load, tryton, parties[0])
+    checked = _check_balances(load, tryton, strata[0])
     found: dict[str, Any] = {}
     for work in WORKS:
         subjects = [Subject(tryton_side.NAME, f"{tryton_side.NAME}: {work.name}", tryton.server.pid, may_refuse=True)]
         load.define(subjects[0].target, tryton.server.port, _tryton_errands(tryton, work)(1000))
-        for party in parties:
+        for party in strata:
             load.define(party.target(work.name), party.server.port, _strata_errands(party, work)(1000))
             subjects.append(Subject(party.name, party.target(work.name), party.server.pid))
         found[work.name] = {
             str(connections): results(
-                measure(load, subjects, plan, connections=connections, postgres_pid=ground.postgres_pid),
+                measure(load, subjects, plan, connections=connections, postgres_pid=stand.ground.postgres_pid),
                 (tryton_side.NAME,),
             )
             for connections in plan.connections
         }
-    ground.stop(tryton.server)
+    stand.ground.stop(tryton.server)
     return {"balances checked equal": checked, "work": found}
 
 
@@ -123,3 +121,15 @@ def _balances(party: Party) -> dict[str, int]:
     finally:
         connection.close()
     return found
+
+
+BENCHMARK = Benchmark(
+    "tryton",
+    run,
+    slices.tables,
+    # Of the slowest some ten fit into a second.
+    plan=Plan(rounds=3, seconds=1.5),
+    quick=Plan(rounds=1, seconds=4, connections=(8,)),
+    peers=True,
+    shared_stand=True,
+)

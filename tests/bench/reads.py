@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
 from typing import Any
 
-from tests.bench import goods
+from tests.bench import goods, slices
+from tests.bench.benchmark import Benchmark, Stand
 from tests.bench.ground import Ground, Server
-from tests.bench.load import LoadGenerator, http_request
-from tests.bench.parties import READ, Party
+from tests.bench.load import http_request
+from tests.bench.parties import READ
 from tests.bench.peer_environment import PeerEnvironment
 from tests.bench.slices import Plan, Subject, measure, results
 
@@ -21,26 +21,26 @@ _HOST = "bench.localhost"
 _WORKERS, _THREADS = 2, 4
 
 
-def run(
-    ground: Ground, load: LoadGenerator, peers: PeerEnvironment, parties: Sequence[Party], plan: Plan
-) -> dict[str, Any]:
-    server = _prepare(ground, peers)
+def run(stand: Stand, plan: Plan) -> dict[str, Any]:
+    strata = stand.strata_parties
+    server = _prepare(stand.ground, stand.peers)
     subjects = [Subject(NAME, f"{NAME}: {READ}", server.pid)]
-    load.define(
+    stand.load.define(
         subjects[0].target,
         server.port,
         [http_request("GET", f"/api/v1/products/by-sku/{sku}", _HOST) for sku in goods.SKUS],
     )
-    subjects += [Subject(party.name, party.target(READ), party.server.pid) for party in parties]
+    subjects += [Subject(party.name, party.target(READ), party.server.pid) for party in strata]
     found = {
         READ: {
             str(connections): results(
-                measure(load, subjects, plan, connections=connections, postgres_pid=ground.postgres_pid), (NAME,)
+                measure(stand.load, subjects, plan, connections=connections, postgres_pid=stand.ground.postgres_pid),
+                (NAME,),
             )
             for connections in plan.connections
         }
     }
-    ground.stop(server)
+    stand.ground.stop(server)
     return {"work": found}
 
 
@@ -67,3 +67,14 @@ def _prepare(ground: Ground, peers: PeerEnvironment) -> Server:
         "60",
     ]
     return ground.start(NAME, command, environment)
+
+
+BENCHMARK = Benchmark(
+    NAME,
+    run,
+    slices.tables,
+    plan=Plan(rounds=8, seconds=0.5),
+    quick=Plan(rounds=2, seconds=0.25),
+    peers=True,
+    shared_stand=True,
+)

@@ -1,12 +1,11 @@
-"""python -m tests.bench.resolution [--quick]: what finding a tenant costs in a catalog of 100 and in one of 100,000.
+"""What finding a tenant costs in a catalog of 100 and in one of 100,000.
 
-Three ways, on both catalogs by turns: out of the process's own cache, out of Redis, out of the catalog. And what a cached context
-weighs. Raw results go to docs/benchmarks/resolution.json.
+Three ways, on both catalogs by turns: out of the process's own cache, out of Redis, out of the catalog. And what a cached
+context weighs.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
 import random
@@ -19,7 +18,6 @@ from typing import Any
 
 import asyncpg
 import msgspec
-import structlog
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from strata.platform.database import addresses
@@ -29,8 +27,9 @@ from strata.platform.settings import CacheSettings
 from strata.runtime import MIGRATIONS
 from strata.tenancy.context_cache import ContextCache
 from strata.tenancy.context_loader import ContextLoader, NameKind
-from tests.bench import machine, report
-from tests.bench.ground import Ground, ground
+from tests.bench.benchmark import Benchmark, Stand
+from tests.bench.ground import Ground
+from tests.bench.tables import Table
 
 FEW, MANY = 100, 100_000
 _FILL = """
@@ -49,6 +48,13 @@ INSERT INTO tenant_document (tenant_id, facet, document)
 INSERT INTO domain (id, tenant_id, hostname, verified_at, certificate_status)
     SELECT gen_random_uuid(), id, 'stock.' || slug || '.example', now(), 'active' FROM tenant;
 """
+
+
+class Plan(msgspec.Struct, frozen=True):
+    rounds: int
+    times: int
+    """A way is gone in a round, on each catalog."""
+
 
 Way = Callable[["Catalog", int], Awaitable[object]]
 
@@ -86,19 +92,19 @@ _WAYS: dict[str, Way] = {
 
 
 @asynccontextmanager
-async def _catalog(stage: Ground, count: int) -> AsyncIterator[Catalog]:
+async def _catalog(ground: Ground, count: int) -> AsyncIterator[Catalog]:
     name = f"catalog_{count}"
-    await stage.make_database(name)
-    url = addresses.parse(stage.dsn(name))
+    await ground.make_database(name)
+    url = addresses.parse(ground.dsn(name))
     await upgrade_catalog(url, MIGRATIONS / "catalog")
-    admin = await asyncpg.connect(stage.dsn(name))
+    admin = await asyncpg.connect(ground.dsn(name))
     await admin.execute(_FILL.format(count=count))
     await admin.close()
-    await stage.settle(name)
+    await ground.settle(name)
     async with AsyncExitStack() as stack:
         engine = create_async_engine(addresses.for_asyncpg(url))
         stack.push_async_callback(engine.dispose)
-        link = RedisLink(stage.redis.url, timeout_s=1.0)
+        link = RedisLink(ground.redis.url, timeout_s=1.0)
         loader = ContextLoader(engine)
         cache = ContextCache(loader, link, CacheSettings(contexts_in_process=2 * FEW))
         await link.start()
@@ -143,14 +149,14 @@ async def _weight(catalog: Catalog) -> dict[str, float]:
     return {"encoded_bytes": encoded, "in_process_bytes": decoded / FEW}
 
 
-async def measure(stage: Ground, *, rounds: int, times: int) -> dict[str, Any]:
-    async with _catalog(stage, FEW) as few, _catalog(stage, MANY) as many:
+async def _measure(ground: Ground, plan: Plan) -> dict[str, Any]:
+    async with _catalog(ground, FEW) as few, _catalog(ground, MANY) as many:
         found: dict[str, Any] = {}
         for name, way in _WAYS.items():
             measured: dict[int, list[float]] = {FEW: [], MANY: []}
-            for turn in range(rounds):
+            for turn in range(plan.rounds):
                 for catalog in (few, many) if turn % 2 else (many, few):
-                    measured[catalog.count].append(await _p50_us(catalog, way, times))
+                    measured[catalog.count].append(await _p50_us(catalog, way, plan.times))
             p50 = {count: statistics.median(each) for count, each in measured.items()}
             found[name] = {
                 "p50_us": p50,
@@ -159,20 +165,19 @@ async def measure(stage: Ground, *, rounds: int, times: int) -> dict[str, Any]:
         return {"resolution": found, "context": await _weight(many)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.resolution", description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args().quick
-    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-    plan = {"rounds": 3 if quick else 10, "times": 300 if quick else 1000}
-    with ground() as stage:
-        found = asyncio.run(measure(stage, **plan))
+def run(stand: Stand, plan: Plan) -> dict[str, Any]:
+    return asyncio.run(_measure(stand.ground, plan))
+
+
+def tables(found: dict[str, Any]) -> list[Table]:
+    rows = [["out of", f"{FEW:,} tenants, p50 µs", f"{MANY:,} tenants, p50 µs", "times"]]
     for name, each in found["resolution"].items():
-        p50 = each["p50_us"]
-        print(f"{name:20} {p50[FEW]:8.1f} µs of {FEW:,}, {p50[MANY]:8.1f} µs of {MANY:,}: {each['ratio']:.2f} times")
-    print(f"a context: {found['context']}")
-    print(f"Raw results: {report.save('resolution', machine.facts(None), plan, found, report.DIRECTORY)}")
+        few, many = each["p50_us"].values()
+        rows.append([name, f"{few:,.1f}", f"{many:,.1f}", f"{each['ratio']:.2f}"])
+    weight = found["context"]
+    held = [["a context, bytes", "in Redis", "in a process"]]
+    held.append(["", f"{weight['encoded_bytes']:,.0f}", f"{weight['in_process_bytes']:,.0f}"])
+    return [Table(rows), Table(held)]
 
 
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark("resolution", run, tables, plan=Plan(rounds=10, times=1000), quick=Plan(rounds=3, times=300))

@@ -13,19 +13,23 @@ import msgspec
 
 from strata.runtime import open_runtime
 from tests.bench import plain_side, strata_side
+from tests.bench.benchmark import Benchmark, Stand
 from tests.bench.ground import Ground
 from tests.bench.load import LoadGenerator
 from tests.bench.parties import MOVE, READ, Party, Sides
+from tests.bench.tables import Table
 from tests.bench.wire import CountingProxy
 
-_REQUESTS = 200
+
+class Plan(msgspec.Struct, frozen=True):
+    requests: int = 200
 
 
-def run(ground: Ground, load: LoadGenerator, sides: Sides) -> dict[str, Any]:
-    return asyncio.run(_run(ground, load, sides))
+def run(stand: Stand, plan: Plan) -> dict[str, Any]:
+    return asyncio.run(_run(stand.ground, stand.load, stand.sides, plan))
 
 
-async def _run(ground: Ground, load: LoadGenerator, sides: Sides) -> dict[str, Any]:
+async def _run(ground: Ground, load: LoadGenerator, sides: Sides, plan: Plan) -> dict[str, Any]:
     redis_at = urlsplit(ground.redis.url)
     async with (
         CountingProxy("127.0.0.1", ground.postgres.port) as tenants,
@@ -36,7 +40,7 @@ async def _run(ground: Ground, load: LoadGenerator, sides: Sides) -> dict[str, A
         plain_wires = {"database": database}
         address = f"127.0.0.1:{database.port}"
         plain = await asyncio.to_thread(plain_side.serve, ground, plain_side.BARE, address=address)
-        found = {plain_side.BARE: await _counted(load, sides.plain(plain_side.BARE, plain), plain_wires)}
+        found = {plain_side.BARE: await _counted(load, sides.plain(plain_side.BARE, plain), plain_wires, plan)}
         await asyncio.to_thread(ground.stop, plain)
 
         async with open_runtime(strata_side.settings(ground)) as runtime:
@@ -49,13 +53,13 @@ async def _run(ground: Ground, load: LoadGenerator, sides: Sides) -> dict[str, A
                 redis_url=ground.redis.url.replace(f":{redis_at.port}/", f":{redis.port}/"),
             )
             for party in sides.strata(strata):
-                found[party.name] = await _counted(load, party, strata_wires)
+                found[party.name] = await _counted(load, party, strata_wires, plan)
             await asyncio.to_thread(ground.stop, strata)
             await strata_side.register(ground, runtime)
         return found
 
 
-async def _counted(load: LoadGenerator, party: Party, wires: dict[str, CountingProxy]) -> dict[str, Any]:
+async def _counted(load: LoadGenerator, party: Party, wires: dict[str, CountingProxy], plan: Plan) -> dict[str, Any]:
     """Per request, once everything is connected, prepared and cached; and the first request of all, for comparison."""
     # A name of its own: the generator knows the servers without proxies by the usual one.
     through_proxy = msgspec.structs.replace(party, name=f"{party.name}, counted")
@@ -64,7 +68,7 @@ async def _counted(load: LoadGenerator, party: Party, wires: dict[str, CountingP
         work: {
             "first": await _round_trips(load, through_proxy.target(work), 1, wires),
             "warming up": await _round_trips(load, through_proxy.target(work), 20, wires),
-            "then": await _round_trips(load, through_proxy.target(work), _REQUESTS, wires),
+            "then": await _round_trips(load, through_proxy.target(work), plan.requests, wires),
         }
         for work in (READ, MOVE)
     }
@@ -76,3 +80,16 @@ async def _round_trips(
     before = {name: wire.round_trips for name, wire in wires.items()}
     await asyncio.to_thread(load.count, target, count)
     return {name: (wire.round_trips - before[name]) / count for name, wire in wires.items()}
+
+
+def tables(found: dict[str, Any]) -> list[Table]:
+    works = list(next(iter(found.values())))
+    rows = [["", *works]]
+    for name, each in found.items():
+        rows.append(
+            [name, *(", ".join(f"{wire} {trips:g}" for wire, trips in each[work]["then"].items()) for work in works)]
+        )
+    return [Table(rows)]
+
+
+BENCHMARK = Benchmark("round-trips", run, tables, plan=Plan(), quick=Plan(), shared_stand=True)

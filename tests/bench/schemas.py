@@ -18,22 +18,23 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from pydantic import SecretStr
 
-from strata.platform.database import addresses
-from strata.platform.settings import ProvisioningSettings, Settings
+from strata.platform.settings import ProvisioningSettings
 from strata.runtime import MIGRATIONS, Runtime, open_runtime
 from strata.tenancy.model import Tier
 from strata.tenancy.provisioning.cells import Chains
-from strata.tenancy.provisioning.servers import add_server
 from strata.tenancy.provisioning.tenants import NewTenant
+from tests.bench import strata_side
+from tests.bench.benchmark import Benchmark, Stand
 from tests.bench.ground import Ground
 from tests.bench.machine import ROOT
 from tests.bench.peer_environment import PeerEnvironment
+from tests.bench.tables import Table
 
-_CATALOG, _PREFIX, _CELL, _SERVER, _ACTOR = "bench_schemas_catalog", "bench_schemas", "many", "server-1", "bench"
+_PEER = "django-tenants"
 _PEER_DATABASE = "bench_schemas_django"
 _AT_ONCE = 4
+_ONE_SPARE = ProvisioningSettings(spare_schemas=1)
 _REVISION = """
 from alembic import op
 
@@ -48,19 +49,16 @@ def upgrade():
 
 class SchemasPlan(msgspec.Struct, frozen=True):
     schemas: int = 1000
-    peer_schemas: int = 1000
+    peer_schemas: int = 400
     """Of django-tenants, whose time for each grows with their number: with fewer it looks better than it is."""
     created: int = 20
     """Tenants made one by one and timed, of each side in turn."""
 
 
-QUICK = SchemasPlan(schemas=200, peer_schemas=60, created=8)
-
-
-def run(ground: Ground, peers: PeerEnvironment, plan: SchemasPlan) -> dict[str, Any]:
+def run(stand: Stand, plan: SchemasPlan) -> dict[str, Any]:
+    ground = stand.ground
     asyncio.run(ground.make_database(_PEER_DATABASE))
-    asyncio.run(ground.make_database(_CATALOG))
-    django = _Django(ground, peers)
+    django = _Django(ground, stand.peers)
     created = asyncio.run(_create(ground, django, plan))
     upgrade = _strata_upgrade(ground)
     strata = {"ADD COLUMN": _timed(*upgrade), "nothing to do": _timed(*upgrade)}
@@ -69,42 +67,36 @@ def run(ground: Ground, peers: PeerEnvironment, plan: SchemasPlan) -> dict[str, 
     peer = {"ADD COLUMN": django.migrate(), "nothing to do": django.migrate()}
     per_schema = {work: strata[work] / plan.schemas / (peer[work] / plan.peer_schemas) for work in peer}
     return {
+        "schemas": {"strata": plan.schemas, _PEER: plan.peer_schemas},
         "tenant created, ms": created,
-        "all schemas, s": {"strata": strata, "django-tenants": peer},
+        "all schemas, s": {"strata": strata, _PEER: peer},
         "times faster per schema": {work: 1 / ratio for work, ratio in per_schema.items()},
     }
 
 
-def show(found: dict[str, Any]) -> None:
-    created, everything = found["tenant created, ms"], found["all schemas, s"]
-    for name, median in created["median"].items():
-        print(f"a tenant created by {name}: {median:.1f} ms")
-    for name, works in everything.items():
-        for work, seconds in works.items():
-            print(f"{name}, {work}: {seconds:.2f} s")
-    for name, ratio in {**created["times faster"], **found["times faster per schema"]}.items():
-        print(f"{name}: {ratio:.1f} times faster than django-tenants")
+def tables(found: dict[str, Any]) -> list[Table]:
+    created, everything, schemas = found["tenant created, ms"], found["all schemas, s"], found["schemas"]
+    peer = created["median"][_PEER]
+    one = [["a tenant created", "ms", "times faster"], [_PEER, f"{peer:.0f}", ""]]
+    one += [[name, f"{created['median'][name]:.1f}", f"{n:.1f}"] for name, n in created["times faster"].items()]
+    head = ["every schema", f"Strata, {schemas['strata']:,}", f"{_PEER}, {schemas[_PEER]:,}", "times faster, a schema"]
+    rows = [head]
+    for work, seconds in everything["strata"].items():
+        theirs, ratio = everything[_PEER].get(work), found["times faster per schema"].get(work)
+        rows.append([work, f"{seconds:.2f} s", f"{theirs:.0f} s" if theirs else "", f"{ratio:.0f}" if ratio else ""])
+    return [Table(one), Table(rows)]
 
 
 async def _create(ground: Ground, django: _Django, plan: SchemasPlan) -> dict[str, Any]:
     """One of each in turn, so that all see the same machine; then the rest of Strata's."""
-    times: dict[str, list[float]] = {"strata, kept ready": [], "strata, none ready": [], "django-tenants": []}
-    async with open_runtime(_settings(ground), upgrade=True) as runtime:
-        await add_server(
-            runtime.registry,
-            _SERVER,
-            addresses.parse(ground.dsn("postgres")),
-            region="local",
-            role_prefix=_PREFIX,
-            actor=_ACTOR,
-        )
-        await runtime.cells.add_shared(_CELL, _SERVER, actor=_ACTOR, capacity=plan.schemas + 1)
+    times: dict[str, list[float]] = {"strata, kept ready": [], "strata, none ready": [], _PEER: []}
+    async with strata_side.standing(ground, provisioning=_ONE_SPARE) as runtime:
         await asyncio.to_thread(django.create, timed=0, more=0, first=0)
         for number in range(plan.created):
             times["strata, none ready"].append(await _one(runtime, f"cold{number}"))
             await runtime.provisioning.stock.refill()
             times["strata, kept ready"].append(await _one(runtime, f"warm{number}"))
-            times["django-tenants"] += await asyncio.to_thread(django.create, timed=1, more=0, first=number + 1)
+            times[_PEER] += await asyncio.to_thread(django.create, timed=1, more=0, first=number + 1)
         turns = asyncio.Semaphore(_AT_ONCE)
 
         async def in_turn(slug: str) -> None:
@@ -115,35 +107,23 @@ async def _create(ground: Ground, django: _Django, plan: SchemasPlan) -> dict[st
     medians = {name: statistics.median(each) for name, each in times.items()}
     return {
         "median": medians,
-        "times faster": {
-            name: medians["django-tenants"] / median for name, median in medians.items() if name != "django-tenants"
-        },
+        "times faster": {name: medians[_PEER] / median for name, median in medians.items() if name != _PEER},
         "each": times,
     }
 
 
 async def _one(runtime: Runtime, slug: str) -> float:
     begun = time.perf_counter()
-    await runtime.provisioning.create(NewTenant(slug=slug, name=slug, tier=Tier.SCHEMA, cell=_CELL), _ACTOR)
+    await runtime.provisioning.create(NewTenant(slug=slug, name=slug, tier=Tier.SCHEMA), strata_side.ACTOR)
     return (time.perf_counter() - begun) * 1e3
 
 
 async def _look(ground: Ground) -> float:
     """The state of the catalog and of every schema; a process that runs already has no start to pay for."""
-    async with open_runtime(_settings(ground)) as runtime:
+    async with open_runtime(strata_side.settings(ground)) as runtime:
         begun = time.perf_counter()
         await runtime.upgrades.status()
         return time.perf_counter() - begun
-
-
-def _settings(ground: Ground) -> Settings:
-    return Settings(
-        database_url=SecretStr(ground.dsn(_CATALOG)),
-        redis_url=SecretStr(ground.redis.url),
-        data_dir=ground.directory,
-        role_prefix=_PREFIX,
-        provisioning=ProvisioningSettings(spare_schemas=1),
-    )
 
 
 def _strata_upgrade(ground: Ground) -> tuple[Sequence[str], dict[str, str]]:
@@ -152,13 +132,8 @@ def _strata_upgrade(ground: Ground) -> tuple[Sequence[str], dict[str, str]]:
     shutil.copytree(MIGRATIONS, release, ignore=shutil.ignore_patterns("__pycache__"))
     before = Chains.at(MIGRATIONS).tenant.head
     (release / "tenant" / "versions" / "9001_bench.py").write_text(_REVISION.format(before=before))
-    environment = {
-        "STRATA_DATABASE_URL": ground.dsn(_CATALOG),
-        "STRATA_REDIS_URL": ground.redis.url,
-        "STRATA_DATA_DIR": str(ground.directory),
-        "STRATA_ROLE_PREFIX": _PREFIX,
-    }
-    return [sys.executable, "-m", "tests.builders.release_process", str(release), "db", "upgrade"], environment
+    command = [sys.executable, "-m", "tests.builders.release_process", str(release), "db", "upgrade"]
+    return command, strata_side.environment(ground)
 
 
 def _timed(command: Sequence[str], environment: dict[str, str]) -> float:
@@ -193,3 +168,13 @@ class _Django:
         return _timed(
             [*program, "--executor=multiprocessing", "--verbosity=0"], {**self._environment, "BENCH_NEXT_RELEASE": "1"}
         )
+
+
+BENCHMARK = Benchmark(
+    "schemas",
+    run,
+    tables,
+    plan=SchemasPlan(),
+    quick=SchemasPlan(schemas=200, peer_schemas=60, created=8),
+    peers=True,
+)

@@ -15,6 +15,7 @@ import msgspec
 
 from tests.bench.cpu import busy_ns
 from tests.bench.load import LoadGenerator, Slice
+from tests.bench.tables import Table
 
 _QUANTILES = (0, 1, 5, 10, 25, 50, 75, 90, 95, 99, 99.9, 100)
 
@@ -62,7 +63,9 @@ def measure(
             after = _busy(subject, postgres_pid)
             cpu = {who: after[who] - before[who] for who in after}
             if not done.latencies_ns:
-                message = f"{subject.name} finished nothing within {plan.seconds} s; give longer slices (--seconds)"
+                message = (
+                    f"{subject.name} finished nothing within {plan.seconds} s; give longer slices (--set seconds=…)"
+                )
                 raise SliceTooShortError(message)
             measured[subject.name].latencies_ns += done.latencies_ns
             measured[subject.name].rounds.append(_summary(done, cpu))
@@ -88,6 +91,32 @@ def results(measured: dict[str, Measured], baselines: Sequence[str]) -> dict[str
         }
         for name, each in measured.items()
     }
+
+
+def tables(found: dict[str, Any]) -> list[Table]:
+    """One for each piece of work at each number of connections."""
+    return [
+        _table(f"{work}, {connections} at a time", measured)
+        for work, by_connections in found["work"].items()
+        for connections, measured in by_connections.items()
+    ]
+
+
+def _table(title: str, measured: dict[str, Any]) -> Table:
+    bases = [name for name in measured if any(name in each["ratio_to"] for each in measured.values())]
+    head = ["", "p50 µs", "p95", "p99", "requests/s", "CPU µs, application", "CPU µs, PostgreSQL", "refused"]
+    rows = [[*head, *(f"p50 ÷ {base}" for base in bases)]]
+    for name, each in measured.items():
+        latency, cpu = each["latency_us"], each["cpu_us_per_request"]
+        numbers = [latency["p50"], latency["p95"], latency["p99"], each["requests_per_s"]]
+        numbers += [cpu["application"], cpu["postgresql"], each["refused"]]
+        ratios = [_shown(each["ratio_to"].get(base)) for base in bases]
+        rows.append([name, *(f"{number:,.0f}" for number in numbers), *ratios])
+    return Table(rows, title)
+
+
+def _shown(ratio: dict[str, Any] | None) -> str:
+    return f"{ratio['p50']['median']:.2f}" if ratio else ""
 
 
 def quantiles_us(latencies_ns: Sequence[int]) -> dict[str, float]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import msgspec
 from pydantic import SecretStr
@@ -14,17 +17,19 @@ from strata.platform.database import addresses
 from strata.platform.settings import PoolSettings, Settings
 from strata.runtime import Runtime, open_runtime
 from strata.tenancy.model import Tier
+from strata.tenancy.provisioning.cells import SHARED_CAPACITY
 from strata.tenancy.provisioning.servers import add_server
 from strata.tenancy.provisioning.tenants import NewTenant
 from tests.bench import goods
 from tests.bench.ground import Ground, Server
 
 CATALOG = "bench_catalog"
+CELL = "cell-1"
+ACTOR = "bench"
 POOL = (10, 10)
 """Connections kept and connections on top, for every pool of every application measured."""
 _SERVER = "server-1"
-_CELL = "cell-1"
-_ACTOR = "bench"
+_PREFIX = "bench"
 
 
 class BenchTenant(msgspec.Struct, frozen=True):
@@ -37,23 +42,44 @@ class BenchTenant(msgspec.Struct, frozen=True):
         return {"Authorization": f"Bearer {self.token}"}
 
 
-def settings(ground: Ground, *, database_url: str | None = None, redis_url: str | None = None) -> Settings:
+def settings(ground: Ground, **groups: Any) -> Settings:  # noqa: ANN401 - any group of settings
     size, overflow = POOL
+    pool = PoolSettings(shared_size=size, shared_overflow=overflow, dedicated_size=size, dedicated_overflow=overflow)
     return Settings(
-        database_url=SecretStr(database_url or ground.dsn(CATALOG)),
-        redis_url=SecretStr(redis_url or ground.redis.url),
-        data_dir=ground.directory,
-        role_prefix="bench",
-        pool=PoolSettings(shared_size=size, shared_overflow=overflow, dedicated_size=size, dedicated_overflow=overflow),
+        **{
+            "database_url": SecretStr(ground.dsn(CATALOG)),
+            "redis_url": SecretStr(ground.redis.url),
+            "data_dir": ground.directory,
+            "role_prefix": _PREFIX,
+            "pool": pool,
+            **groups,
+        }
     )
+
+
+def environment(ground: Ground) -> dict[str, str]:
+    """What tells a process of Strata's where the same platform is."""
+    return {
+        "STRATA_DATABASE_URL": ground.dsn(CATALOG),
+        "STRATA_REDIS_URL": ground.redis.url,
+        "STRATA_DATA_DIR": str(ground.directory),
+        "STRATA_ROLE_PREFIX": _PREFIX,
+    }
+
+
+@asynccontextmanager
+async def standing(ground: Ground, *, capacity: int = SHARED_CAPACITY, **groups: Any) -> AsyncIterator[Runtime]:  # noqa: ANN401 - see settings
+    """A platform made from nothing: the catalog, the server, one shared cell."""
+    await ground.make_database(CATALOG)
+    async with open_runtime(settings(ground, **groups), upgrade=True) as runtime:
+        await register(ground, runtime)
+        await runtime.cells.add_shared(CELL, _SERVER, actor=ACTOR, capacity=capacity)
+        yield runtime
 
 
 async def prepare(ground: Ground) -> list[BenchTenant]:
     """A cell, a tenant on each tier with goods in it, and a token for each."""
-    await ground.make_database(CATALOG)
-    async with open_runtime(settings(ground), upgrade=True) as runtime:
-        await register(ground, runtime)
-        await runtime.cells.add_shared(_CELL, _SERVER, actor=_ACTOR)
+    async with standing(ground) as runtime:
         tenants = [await _tenant(runtime, tier) for tier in Tier]
         databases = [str(row.database) for row in await runtime.registry.cells()]
     await ground.settle(CATALOG, *databases)
@@ -68,19 +94,19 @@ async def register(ground: Ground, runtime: Runtime, *, app_address: str | None 
         addresses.parse(ground.dsn("postgres")),
         region="local",
         role_prefix=runtime.settings.role_prefix,
-        actor=_ACTOR,
+        actor=ACTOR,
         app_address=app_address,
     )
 
 
 async def _tenant(runtime: Runtime, tier: Tier) -> BenchTenant:
     slug = f"bench-{tier}"
-    await runtime.provisioning.create(NewTenant(slug=slug, name=f"Bench {tier}", tier=tier), _ACTOR)
+    await runtime.provisioning.create(NewTenant(slug=slug, name=f"Bench {tier}", tier=tier), ACTOR)
     context = await runtime.contexts.get_by_slug(slug)
     async with runtime.tenants.transaction(context) as session:
         for statement in goods.FILL:
             await session.execute(text(statement))
-    token = tenant_token(runtime.tokens, context.id, Role.ADMINISTRATOR, subject=_ACTOR)
+    token = tenant_token(runtime.tokens, context.id, Role.ADMINISTRATOR, subject=ACTOR)
     return BenchTenant(tier, f"{slug}.localhost", token)
 
 
@@ -92,10 +118,9 @@ def serve(
         name,
         [sys.executable, "-m", "tests.bench.strata_server", "--port", "{port}"],
         {
-            "STRATA_DATABASE_URL": database_url or ground.dsn(CATALOG),
-            "STRATA_REDIS_URL": redis_url or ground.redis.url,
-            "STRATA_DATA_DIR": str(ground.directory),
-            "STRATA_ROLE_PREFIX": "bench",
+            **environment(ground),
+            **({"STRATA_DATABASE_URL": database_url} if database_url else {}),
+            **({"STRATA_REDIS_URL": redis_url} if redis_url else {}),
             "STRATA_POOL__SHARED_SIZE": size,
             "STRATA_POOL__SHARED_OVERFLOW": overflow,
             "STRATA_POOL__DEDICATED_SIZE": size,

@@ -152,4 +152,6 @@ def aims(scene: Scene) -> list[Aim]:
 
 def reached(outcome: Outcome, scene: Scene) -> bool:
     # A unique index that objects has compared the row with the victim's: nothing before it stood in the way.
-    return outcome.sqlstate in {DIVISION_BY_ZERO, UNIQUE_VIOLATION} or any(row[0] == scene.victim_id for row in outcome.rows)
+    return outcome.sqlstate in {DIVISION_BY_ZERO, UNIQUE_VIOLATION} or any(
+        row[0] == scene.victim_id for row in outcome.rows
+    )

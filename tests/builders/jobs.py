@@ -17,6 +17,7 @@ from strata.platform.jobs.worker import JobWorker
 from strata.platform.settings import JobSettings
 from strata.runtime import Runtime
 from strata.tenancy.context import TenantContext
+from strata.tenancy.errors import MoveInProgressError
 from strata.tenancy.jobs import TenantJob, tenant_job
 from strata.worker import open_worker
 
@@ -70,6 +71,8 @@ async def note(job: TenantJob, arguments: Note) -> None:
     await asyncio.sleep(arguments.hold_s)
     if arguments.then == "refuse":
         raise Refuse("It makes no sense.")
+    if arguments.then == "away-once" and seen.labels.count(arguments.label) == 1:
+        raise MoveInProgressError(job.context.id, waited_s=5)
     if arguments.then == "break" or (arguments.then == "break-once" and not job.attempt):
         raise BrokenError
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import UUID
 
+import msgspec
 from sqlalchemy import text
 
 from strata.migrator.desk import Desk, Order
@@ -56,15 +57,38 @@ class Movers:
         return moved
 
     @asynccontextmanager
-    async def working(self, move: Move) -> AsyncIterator[None]:
-        """A worker of this process has the move during the block."""
-        worker = asyncio.create_task(self.keeper().work_on(move.id))
+    async def working(self, move: Move, **settings: int) -> AsyncIterator[None]:
+        """A worker of this process has the move during the block; `settings`: other migrator settings than the others'."""
+        migrator = self.runtime.settings.migrator.model_copy(update=settings)
+        runtime = msgspec.structs.replace(
+            self.runtime, settings=self.runtime.settings.model_copy(update={"migrator": migrator})
+        )
+        worker = asyncio.create_task(keeper(runtime).work_on(move.id))
         try:
             yield
         finally:
             worker.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await worker
+
+    @asynccontextmanager
+    async def keeping(self) -> AsyncIterator[None]:
+        """A worker of this process takes up whatever nobody has."""
+        worker = asyncio.create_task(self.keeper().run())
+        try:
+            yield
+        finally:
+            worker.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await worker
+
+    async def told(self, move: Move, what: str, within_s: float = 60.0) -> None:
+        """Return when the event has been written."""
+        async with asyncio.timeout(within_s):
+            while True:
+                if what in {event.what for event in await self.desk.moves.events(move.id)}:
+                    return
+                await asyncio.sleep(0.05)
 
     async def until(self, move: Move, phase: Phase, within_s: float = 60.0) -> Move:
         async with asyncio.timeout(within_s):

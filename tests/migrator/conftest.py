@@ -8,8 +8,9 @@ import pytest
 
 from strata.events import relaying
 from strata.migrator import faults
-from strata.platform.settings import MigratorSettings
+from strata.platform.settings import FenceSettings
 from strata.runtime import Runtime
+from tests.builders.move_worker import QUICK
 from tests.builders.moving import Movers, Neighbour
 from tests.builders.platform import Platform, Tenantry, new_platform, standing
 from tests.builders.site import Site, serving
@@ -29,8 +30,11 @@ def moving_platform(
 @pytest.fixture(scope="session")
 async def moving_runtime(moving_platform: Platform) -> AsyncIterator[Runtime]:
     """A platform that moves may disturb: other tests have the one of tests/integration."""
-    settings = MigratorSettings(lease_s=1.5, heartbeat_s=0.2, poll_s=0.2)
-    async with standing(moving_platform, migrator=settings) as made, relaying(made):
+    # The worker that takes over competes with everything else for the machine's processors.
+    async with (
+        standing(moving_platform, migrator=QUICK, fence=FenceSettings(wait_s=30)) as made,
+        relaying(made),
+    ):
         yield made
 
 

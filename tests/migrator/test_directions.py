@@ -10,22 +10,28 @@ from tests.builders.platform import FIRST_CELL, FIRST_SERVER, SECOND_CELL, SECON
 from tests.builders.site import Site
 from tests.builders.traffic import assert_kept, traffic
 
-DIRECTIONS = [
+QUICK = [
     (Tier.SHARED, Tier.SCHEMA, FIRST_CELL),
+    (Tier.SHARED, Tier.DEDICATED, SECOND_SERVER),
+    (Tier.SCHEMA, Tier.SCHEMA, SECOND_CELL),
+    (Tier.DEDICATED, Tier.SHARED, SECOND_CELL),
+]
+SLOW = [
     (Tier.SHARED, Tier.SCHEMA, SECOND_CELL),
     (Tier.SHARED, Tier.SHARED, SECOND_CELL),
     (Tier.SHARED, Tier.DEDICATED, FIRST_SERVER),
-    (Tier.SHARED, Tier.DEDICATED, SECOND_SERVER),
     (Tier.SCHEMA, Tier.SHARED, FIRST_CELL),
-    (Tier.SCHEMA, Tier.SCHEMA, SECOND_CELL),
     (Tier.SCHEMA, Tier.DEDICATED, SECOND_SERVER),
-    (Tier.DEDICATED, Tier.SHARED, SECOND_CELL),
     (Tier.DEDICATED, Tier.SCHEMA, FIRST_CELL),
     (Tier.DEDICATED, Tier.DEDICATED, SECOND_SERVER),
 ]
 
 
-@pytest.mark.parametrize(("tier", "to", "where"), DIRECTIONS, ids=str)
+@pytest.mark.parametrize(
+    ("tier", "to", "where"),
+    [*QUICK, *(pytest.param(*each, marks=pytest.mark.slow) for each in SLOW)],
+    ids=str,
+)
 async def test_a_tenant_moves_while_it_works(
     movers: Movers, mover_tenant: Tenantry, moving_site: Site, neighbour: Neighbour, tier: Tier, to: Tier, where: str
 ) -> None:

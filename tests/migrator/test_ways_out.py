@@ -111,3 +111,25 @@ async def test_a_row_that_differs_refuses_the_cut_over_and_is_named(movers: Move
     await movers.desk.ask(move.id, Wish.RETRY, ACTOR)
     assert (await movers.work(move)).phase is Phase.COMPLETED
     assert await movers.remains(move.id) == {}
+
+
+async def test_truncate_and_ddl_end_the_move_with_the_reason_and_leave_the_tenant_alone(
+    movers: Movers, mover_tenant: Tenantry
+) -> None:
+    context = await mover_tenant(Tier.SCHEMA)
+    await stocked(movers.runtime, context, on_hand=1)
+
+    async def truncate() -> None:
+        async with admin_of(movers.runtime, context.placement.cell) as admin:
+            await admin.execute(f"TRUNCATE {quoted(context.placement.schema_name)}.idempotency")
+
+    faults.arm("catching_up.begin", truncate)
+    failed = await movers.work(await movers.start(context, Tier.DEDICATED))
+    assert failed.failure is not None
+    assert failed.failure.code == "table-truncated"
+    assert context.slug in failed.failure.tenant
+    async with movers.runtime.tenants.reading(context):
+        pass
+    await movers.desk.ask(failed.id, Wish.CANCEL, ACTOR)
+    assert (await movers.work(failed)).phase is Phase.CANCELLED
+    assert await movers.remains(failed.id) == {}

@@ -8,9 +8,17 @@ import logging
 import typer
 from rich.text import Text
 
-from strata.cli.doctor.catalog import catalog_url, check_catalog, check_clock, check_redis, check_stuck_tenants
+from strata.cli.doctor.catalog import (
+    catalog_url,
+    check_catalog,
+    check_clock,
+    check_redis,
+    check_stuck_tenants,
+    check_workers,
+)
 from strata.cli.doctor.cells import check_cell, check_server, registered
 from strata.cli.doctor.installation import check_key, check_packages, check_python
+from strata.cli.doctor.replicas import check_replica
 from strata.cli.doctor.report import Check, Report, Verdict
 from strata.cli.options import AsJson, DataDir
 from strata.cli.output import console, print_json
@@ -56,12 +64,15 @@ async def _examine_servers(report: Report, settings: Settings) -> None:
 
 async def _examine_platform(report: Report, runtime: Runtime) -> None:
     await report.examine("clock", check_clock(report, runtime))
+    await report.examine("workers", check_workers(report, runtime))
     await report.examine("half-made tenants", check_stuck_tenants(report, runtime))
     servers, cells = await registered(runtime)
     if not servers:
         report.warning("servers", "none", "Register one with strata server add, then make a cell with strata cell add.")
     for server in servers:
         await report.examine(f"server {server.name}", check_server(report, runtime, server))
+        for replica in await runtime.replicas.of_server(server.name):
+            await report.examine(f"replica {replica.name}", check_replica(report, runtime, server.name, replica))
     for cell in cells:
         await report.examine(f"cell {cell.name}", check_cell(report, runtime, cell))
     await report.examine("revisions", _check_revisions(report, runtime))

@@ -1,4 +1,4 @@
-"""The catalog, Redis, the clock, and tenants that something died over."""
+"""The catalog, Redis, the clock, workers, and tenants that something died over."""
 
 from __future__ import annotations
 
@@ -74,6 +74,20 @@ async def check_clock(report: Report, runtime: Runtime) -> None:
         report.ok("clock", found)
 
 
+async def check_workers(report: Report, runtime: Runtime) -> None:
+    seen = await runtime.jobs.store.last_heartbeat()
+    limit = timedelta(seconds=runtime.settings.jobs.stalled_after_s)
+    silent = None if seen is None else max(datetime.now(UTC) - seen, timedelta(0))
+    if silent is not None and silent <= limit:
+        report.ok("workers", f"one was heard of {silent.total_seconds():.0f} s ago")
+        return
+    report.warning(
+        "workers",
+        "none is running" if silent is None else f"the last one was heard of {silent} ago",
+        "Start one with strata worker (strata up runs one too): jobs, events, imports and moves wait for it.",
+    )
+
+
 async def check_stuck_tenants(report: Report, runtime: Runtime) -> None:
     unfinished = [TenantStatus.PROVISIONING, TenantStatus.CLOSING]
     async with AsyncSession(runtime.catalog_engine) as session:
@@ -88,7 +102,7 @@ async def check_stuck_tenants(report: Report, runtime: Runtime) -> None:
         report.warning(
             "half-made tenants",
             ", ".join(stuck),
-            "A running strata up sweeps them within seconds; if it does not, its log says why.",
+            "A worker sweeps them within seconds; if none does, the log of strata worker says why.",
         )
     else:
         report.ok("half-made tenants", "none")

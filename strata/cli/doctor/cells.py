@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 from sqlalchemy import select
@@ -37,6 +37,7 @@ _SHOWN = 5
 _FITNESS = """
 SELECT current_setting('server_version_num')::int AS version, current_setting('server_version') AS shown,
        current_setting('wal_level') AS wal_level, pg_is_in_recovery() AS standby,
+       current_setting('max_prepared_transactions')::int AS prepared,
        current_setting('max_replication_slots')::int - (SELECT count(*) FROM pg_replication_slots) AS slots,
        current_setting('max_wal_senders')::int - (SELECT count(*) FROM pg_stat_replication) AS senders,
        current_setting('max_connections')::int - (SELECT count(*) FROM pg_stat_activity
@@ -59,6 +60,17 @@ async def check_server(report: Report, runtime: Runtime, server: ServerRow) -> N
     async with administrator(await runtime.registry.admin_url(server)) as admin:
         facts = (await admin.fetch(_FITNESS))[0]
         roles = await role_weaknesses(admin, server.app_role)
+    judge_server(report, name, dict(facts))
+    _judge(
+        report,
+        f"roles of {server.name}",
+        roles,
+        good=f"{server.app_role} and tenants' roles own nothing and pass no wall",
+        todo="Take from these roles what they should not have (ALTER ROLE, REASSIGN OWNED, REVOKE).",
+    )
+
+
+def judge_server(report: Report, name: str, facts: Mapping[str, Any]) -> None:
     todo = ""
     if facts["version"] < OLDEST_VERSION:
         todo = "Strata needs PostgreSQL 15 or newer: upgrade it."
@@ -76,15 +88,14 @@ async def check_server(report: Report, runtime: Runtime, server: ServerRow) -> N
         report.failure(name, found, todo)
     elif min(facts["slots"], facts["senders"]) < _SPARE:
         report.warning(name, found, "Raise max_replication_slots and max_wal_senders: moves of tenants need them.")
+    elif facts["prepared"]:
+        report.warning(
+            name,
+            f"max_prepared_transactions is {facts['prepared']}",
+            "Set it to 0 and restart: a prepared transaction that nobody ends holds its tenant's lock for ever.",
+        )
     else:
         report.ok(name, found)
-    _judge(
-        report,
-        f"roles of {server.name}",
-        roles,
-        good=f"{server.app_role} and tenants' roles own nothing and pass no wall",
-        todo="Take from these roles what they should not have (ALTER ROLE, REASSIGN OWNED, REVOKE).",
-    )
 
 
 async def check_cell(report: Report, runtime: Runtime, row: CellRow) -> None:

@@ -84,7 +84,9 @@ class ImportController(Controller):
         chosen = packaged(mapping)
         async with spooled(request.stream(), http_settings.max_upload_bytes) as path:
             order = await queueing.look_at(
-                SourceFile(path, file_name), chosen, ImportOptions(opening_stock=opening_stock)
+                SourceFile(path, file_name, http_settings.max_unpacked_bytes),
+                chosen,
+                ImportOptions(opening_stock=opening_stock),
             )
             uploaded = UploadKey(order.key.file_digest.hex(), order.key.mapping, order.key.options, again, file_name)
             key = request_key(idempotency_key, "POST /imports", uploaded)

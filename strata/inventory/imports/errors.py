@@ -56,6 +56,17 @@ class FileChangedError(ConflictError):
         )
 
 
+class PlanBrokenError(ConflictError):
+    code = "import-plan-broken"
+    title = "A part of the import is missing"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"A part of «{name}» is missing where it was kept for the workers; what was posted until then is complete "
+            "and counted. Cancel the import and send the file again: it goes on where it stopped."
+        )
+
+
 class ImportRunningError(ConflictError):
     code = "import-running"
     title = "The import is running"
@@ -138,6 +149,18 @@ class UploadTooLargeError(StrataError):
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(
             f"An upload may have {limit_bytes:,} bytes at most; send it packed with gzip, or use strata import.",
+            extra={"limit_bytes": limit_bytes},
+        )
+
+
+class UnpackedTooLargeError(BadRequestError):
+    code = "upload-too-large-unpacked"
+    status = 413
+    title = "The file is too large"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(
+            f"An upload may have {limit_bytes:,} bytes at most when it is unpacked; split it, or use strata import.",
             extra={"limit_bytes": limit_bytes},
         )
 

@@ -17,7 +17,10 @@ import structlog
 
 from strata.inventory.imports import kept_files, planning, repository
 from strata.inventory.imports.ahead import ahead
+from strata.inventory.imports.errors import PlanBrokenError
+from strata.inventory.imports.files import SourceFile
 from strata.inventory.imports.home import ensure_bin
+from strata.inventory.imports.mapping import Mapping
 from strata.inventory.imports.models import UNDER_WAY, ImportState
 from strata.inventory.imports.pace import ImportPace
 from strata.inventory.imports.planning import Plan
@@ -25,7 +28,7 @@ from strata.inventory.imports.poster import Poster, Step
 from strata.inventory.imports.repository import Position
 from strata.inventory.imports.rows import Interpreter
 from strata.inventory.imports.schemas import RunOut
-from strata.inventory.imports.survey import survey
+from strata.inventory.imports.survey import Survey, survey
 from strata.inventory.quotas import QuotaExceededError
 from strata.platform.errors import BadRequestError, ConflictError, InvalidInputError, StrataError
 from strata.platform.jobs.declaration import Queue, Retry
@@ -37,6 +40,8 @@ from strata.tenancy.session import TenantSession
 log = structlog.get_logger(__name__)
 
 _ATTEMPTS = 8
+_LOOK_EVERY_S = 2.0
+"""Whether the run that is being read has been cancelled."""
 _AT_ONCE_BYTES = 4 * 1024 * 1024
 """Of planned batches in one transaction: a tenant's cut-over waits for it."""
 _OF_THE_FILE = (BadRequestError, InvalidInputError, ConflictError, QuotaExceededError)
@@ -66,7 +71,9 @@ async def plan_import(job: TenantJob, arguments: PlanImport) -> None:
                 await ensure_bin(session, mapping.document.movement, location_limit=job.context.limits.locations)
         if run.state is ImportState.PENDING:
             async with kept_files.fetched(job.tenants, job.context, run.id, run.file_name) as file:
-                surveyed = await asyncio.to_thread(survey, file, mapping)
+                surveyed = await _surveyed(job, run, file, mapping)
+                if surveyed is None:
+                    return
                 rows = job.services.get(ImportSettings).batch_rows
                 await _leave(job, run, Plan(file, mapping, surveyed, Position(run.phase, run.checkpoint), rows))
     async with job.tenants.reading(job.context) as session:
@@ -95,6 +102,22 @@ async def _defer(jobs: JobQueue, tenant_id: UUID, batch: PostBatch) -> None:
     await jobs.defer(import_batch, tenant_id, batch, once_key=f"import:{batch.import_id}:{batch.number}")
 
 
+async def _surveyed(job: TenantJob, run: RunOut, file: SourceFile, mapping: Mapping) -> Survey | None:
+    """None: the run was cancelled while the file was read."""
+    reading = asyncio.create_task(asyncio.to_thread(survey, file, mapping))
+    try:
+        while not (await asyncio.wait({reading}, timeout=_LOOK_EVERY_S))[0]:
+            async with job.tenants.reading(job.context) as session:
+                if (await repository.run_by_id(session, run.id)).state is not ImportState.PENDING:
+                    return None
+        return reading.result()
+    finally:
+        if not reading.done():
+            # Else it would read to the end of the file, and the worker's process could not end before.
+            file.give_up()
+            await asyncio.gather(reading, return_exceptions=True)
+
+
 async def _leave(job: TenantJob, run: RunOut, plan: Plan) -> None:
     """The batches, and with the last of them the word that they can be posted."""
     number = 0
@@ -104,12 +127,12 @@ async def _leave(job: TenantJob, run: RunOut, plan: Plan) -> None:
             pending.append(content)
             if sum(map(len, pending)) >= _AT_ONCE_BYTES:
                 async with job.tenants.transaction(job.context) as session:
-                    if not await _still_pending(session, run.id):
+                    if not await _is_ours_to_plan(session, run.id, number):
                         return
                     number = await planning.add(session, run.id, number, pending)
                 pending = []
     async with job.tenants.transaction(job.context) as session:
-        if await _still_pending(session, run.id):
+        if await _is_ours_to_plan(session, run.id, number):
             await planning.add(session, run.id, number, pending)
             await kept_files.drop(session, run.id)
             await repository.start(session, run.id, rows=plan.surveyed.rows, queued=True)
@@ -142,13 +165,20 @@ async def _settle(job: TenantJob, arguments: PostBatch) -> _Settled:
     return _Settled(first, entered_s)
 
 
-async def _still_pending(session: TenantSession, run_id: UUID) -> bool:
+async def _is_ours_to_plan(session: TenantSession, run_id: UUID, left: int) -> bool:
+    """Whether the run still waits for a plan, and nobody but us leaves batches.
+
+    Two jobs may plan one run: it was resumed meanwhile, or a worker was taken for dead. Each begins by dropping what
+    there is, so whoever does not find what he has left stops, and the other goes on alone.
+    """
     run = await repository.locked(session, run_id)
-    return run.queued and run.state is ImportState.PENDING
+    return run.queued and run.state is ImportState.PENDING and await planning.count(session, run_id) == left
 
 
 async def _post(session: TenantSession, job: TenantJob, run: RunOut, number: int) -> None:
     planned = await planning.take(session, run.id, number)
+    if planned.before != Position(run.phase, run.checkpoint):
+        raise PlanBrokenError(run.file_name)
     mapping = await repository.queued_mapping(session, run)
     poster = Poster(
         mapping.document.movement,
@@ -179,10 +209,17 @@ async def _failing(job: TenantJob, import_id: UUID) -> AsyncIterator[None]:
     except StrataError:
         raise
     except Exception:
-        if job.attempt + 1 >= _ATTEMPTS:
+        # Runs that were put off are not among the failures, so `job.attempt` would say too much.
+        if await _failures(job) + 1 >= _ATTEMPTS:
             with suppress(StrataError):
                 await _record(job, import_id, "Something went wrong on our side; support sees it. Resume it later.")
         raise
+
+
+async def _failures(job: TenantJob) -> int:
+    """How often it has failed before."""
+    view = await job.jobs.status(job.id)
+    return 0 if view is None else view.failures
 
 
 async def _record(job: TenantJob, import_id: UUID, failure: str) -> None:

@@ -52,7 +52,11 @@ async def fetched(tenants: Tenants, context: TenantContext, run_id: UUID, name: 
             await asyncio.to_thread(file.write, content)
             number += 1
         file.flush()
-        yield SourceFile(Path(file.name), name)
+        source = SourceFile(Path(file.name), name)
+        try:
+            yield source
+        finally:
+            source.give_up()
 
 
 async def _chunk(tenants: Tenants, context: TenantContext, run_id: UUID, number: int) -> bytes | None:

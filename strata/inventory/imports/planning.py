@@ -103,6 +103,10 @@ async def add(session: TenantSession, run_id: UUID, number: int, contents: Seque
     return number + len(rows)
 
 
+async def count(session: TenantReadSession, run_id: UUID) -> int:
+    return await session.scalar(select(func.count()).where(ImportBatch.run_id == run_id)) or 0
+
+
 async def first_left(session: TenantReadSession, run_id: UUID) -> int | None:
     """The number of the batch that is to be posted next; None: none is left."""
     return await session.scalar(select(func.min(ImportBatch.number)).where(ImportBatch.run_id == run_id))

@@ -50,7 +50,11 @@ class Order(msgspec.Struct, frozen=True):
 
 async def look_at(file: SourceFile, mapping: Mapping, options: ImportOptions) -> Order:
     """Refuse at once what cannot be imported whatever is in its rows. Errors: FileUnreadableError and below."""
-    digest = await asyncio.to_thread(_digest, file, mapping)
+    try:
+        digest = await asyncio.to_thread(_digest, file, mapping)
+    except asyncio.CancelledError:
+        file.give_up()
+        raise
     asked = RunOptions(opening_stock=options.opening_stock, mapping_digest=mapping.digest)
     return Order(file, mapping, RunKey(digest, mapping.name, asked))
 

@@ -61,7 +61,8 @@ async def upload_by_form(
         name = "".join(filter(str.isprintable, file.filename))[:_LONGEST_NAME] or "upload"
         async with spooled(_content(file), http_settings.max_upload_bytes) as path:
             options = ImportOptions(opening_stock=form.get("opening_stock") == "true")
-            order = await queueing.look_at(SourceFile(path, name), packaged(mapping), options)
+            source = SourceFile(path, name, http_settings.max_unpacked_bytes)
+            order = await queueing.look_at(source, packaged(mapping), options)
             async with tenants.transaction(context) as session:
                 run = await queueing.accept(session, order, actor=claims.sub)
     except (BadRequestError, ConflictError, InvalidInputError, NotFoundError) as error:

@@ -85,7 +85,7 @@ class Approach:
     async def compensate(self, work: Work) -> None:
         async with work.source.admin() as source:
             await reopen_to_standbys(source, work.move.tenant_id, work.move.source_epoch)
-        await work.streams.close_all()
+        await work.let_streams_go()
 
 
 async def gate(work: Work, origin: End, replay: Replay) -> None:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 class Step(Protocol):
     phase: ClassVar[Phase]
     rerunnable: ClassVar[bool]
-    """Whether `run` may follow on a run that died anywhere, without `compensate` between them."""
+    """Whether `run` may follow on a run that died anywhere. The two that can shut the fence are not: for them the catalog
+    is told first that the attempt is over, then `compensate` opens it."""
 
     async def check(self, work: Work) -> None:
         """Raise what stands in the way, before anything is done."""

@@ -42,7 +42,8 @@ class CatchUp:
         return Advance(Phase.VERIFYING, "caught up", detail={"transactions": status.transactions})
 
     async def compensate(self, work: Work) -> None:
-        await work.streams.close_all()
+        """Whatever it came to, what was copied is not trusted any more."""
+        await work.let_streams_go()
 
 
 async def watch_lag(work: Work, replay: Replay) -> None:

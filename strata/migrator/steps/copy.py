@@ -11,7 +11,6 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from strata.migrator.copier import Copier, Progress
-from strata.migrator.errors import CopyAgainError
 from strata.migrator.faults import reached
 from strata.migrator.indexes import build
 from strata.migrator.models import ObjectKind, Side
@@ -23,6 +22,7 @@ from strata.migrator.slots import exported_slot
 from strata.migrator.streams import Direction, stream_name
 from strata.migrator.target import Target
 from strata.migrator.transitions import Advance
+from strata.platform.errors import ConflictError
 
 if TYPE_CHECKING:
     from strata.migrator.copier import Copied
@@ -35,14 +35,16 @@ _MOST_COPIES = 20
 
 class Copy:
     phase: ClassVar = Phase.COPYING
-    rerunnable: ClassVar = False
+    rerunnable: ClassVar = True
 
     async def check(self, work: Work) -> None:
-        if work.move.number >= _MOST_COPIES:
-            message = f"The copy was begun {work.move.number} times and never came to its end."
+        if work.copies >= _MOST_COPIES:
+            message = f"The copy was begun {work.copies} times and none was whole: the events of the move say why."
             raise CopyGivenUpError(message)
 
     async def run(self, work: Work) -> Advance:
+        if work.move.number:
+            await self.compensate(work)
         await work.next_copy()
         name = stream_name(work.move, Direction.OUT)
         tables = await work.streams.tables(Direction.OUT)
@@ -111,7 +113,7 @@ class Copy:
             await Target(work.target.home, work.target.warrant).strip()
 
 
-class CopyGivenUpError(CopyAgainError):
+class CopyGivenUpError(ConflictError):
     code = "copy-given-up"
     title = "The copy does not succeed"
 

@@ -138,12 +138,17 @@ class Crossing:
 
 
 async def undo(work: Work, direction: Direction, epoch_before: int) -> None:
-    """After the catalog has said that the attempt is over: let the tenant in where it was, and forget the other row."""
+    """After the catalog has said that the attempt is over: let the tenant in where it was, and forget the other row.
+
+    First the one, then the other: the tenant does not wait for a server that it does not live on.
+    """
     origin, destination = work.streams.ends_of(direction)
-    work.called_off += 1
+    await work.fence_off(origin)
     async with origin.writing() as old:
         await fence.reopen_source(old, work.move.tenant_id, origin.home.schema_name, epoch_before, work.move.attempt)
     await reached(f"{work.move.phase}.reopened")
     if work.move.epoch is not None and not work.move.in_one_cell:
+        await work.fence_off(destination)
         async with destination.writing() as new:
             await fence.retire(new, work.move.tenant_id, work.move.epoch)
+    work.called_off += 1

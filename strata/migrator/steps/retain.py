@@ -32,6 +32,11 @@ class Retain:
         """The flip has been made; nothing can be refused any more."""
 
     async def run(self, work: Work) -> Advance:
+        try:
+            await self._heed_the_cap(work)
+        except WayBackLostError as error:
+            # Also when the old home's server has been away for so long that nothing else here can be done.
+            return Advance(Phase.COMPLETING, "retention ended", detail={"code": error.code, "reason": error.detail})
         await settle(work, Direction.OUT, work.move.source_epoch)
         await work.streams.close(Direction.OUT)
         await work.around.objects.drop_streams(work.move.id, work.ends, only=[stream_name(work.move, Direction.OUT)])
@@ -66,8 +71,12 @@ class Retain:
                 await asyncio.wait({stopped, heard})
 
     async def _look(self, work: Work, replay: Replay) -> None:
-        """Write how far the old home is behind; give the way back up rather than fill the server's disk."""
+        """Write how far the old home is behind."""
         await work.note(lag_bytes=await replay.lag_bytes(), transactions=replay.status().transactions, waiting=None)
+        await self._heed_the_cap(work)
+
+    async def _heed_the_cap(self, work: Work) -> None:
+        """Give the way back up rather than fill the server's disk."""
         state = await slot_state(work.target.dsn, stream_name(work.move, Direction.BACK))
         kept = (state.kept_bytes or 0) if state is not None else 0
         if kept > work.settings.wal_cap_bytes:
@@ -84,5 +93,4 @@ class Retain:
 
     async def compensate(self, work: Work) -> None:
         """A failure that nobody understands must not leave a slot behind that fills the disk."""
-        await work.streams.close_all()
-        await work.around.objects.drop_streams(work.move.id, work.ends)
+        await work.let_streams_go()

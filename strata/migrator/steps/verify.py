@@ -42,8 +42,8 @@ class Verify:
         return Advance(Phase.READY, "verified", detail=detail)
 
     async def compensate(self, work: Work) -> None:
-        """The temporary slot and the snapshots have ended with their sessions."""
-        await work.streams.close_all()
+        """The temporary slot and the snapshots have ended with their sessions; what was copied is not trusted any more."""
+        await work.let_streams_go()
 
 
 async def compare(work: Work, direction: Direction) -> Comparison:
@@ -60,11 +60,30 @@ async def compare(work: Work, direction: Direction) -> Comparison:
             await reached("verifying.slot")
             async with replay.target_snapshot_at(slot.pin.consistent_point) as snapshot:
                 verifier = Verifier(origin.home, destination.home, warrant=destination.warrant)
-                comparison = await verifier.compare(slot.snapshot_name, snapshot)
+                comparing = asyncio.create_task(verifier.compare(slot.snapshot_name, snapshot))
+                await _either(comparing, verifier.started)
     finally:
         replay.go()
+    try:
+        # From here on changes are applied again: both sides are compared as they were.
+        comparison = await comparing
+    finally:
+        comparing.cancel()
+        await asyncio.wait({comparing})
     await work.around.objects.forget(work.move.id, slot_object)
     return comparison
+
+
+async def _either(comparing: asyncio.Task[Comparison], started: asyncio.Event) -> None:
+    """Until both sides stand in their snapshots, or the comparison has failed before."""
+    standing = asyncio.create_task(started.wait())
+    try:
+        await asyncio.wait({comparing, standing}, return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        comparing.cancel()
+        raise
+    finally:
+        standing.cancel()
 
 
 async def compare_by_itself(around: Surroundings, move: Move) -> Comparison:

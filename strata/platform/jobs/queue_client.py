@@ -52,11 +52,13 @@ _PUT_BACK = """
     WHERE id = %(id)s AND status = 'doing' AND worker_id = %(worker_id)s
     RETURNING id
 """
+# How long it has lasted is asked of one trouble: a month of suspension says nothing about a cell that is away today.
 _NOTE_TROUBLE = """
     INSERT INTO job_trouble AS t (job_id, failures, put_off, code, detail)
     VALUES (%(id)s, %(failed)s, 1 - %(failed)s, %(code)s, %(detail)s)
     ON CONFLICT (job_id) DO UPDATE SET failures = t.failures + excluded.failures,
-        put_off = t.put_off + excluded.put_off, code = excluded.code, detail = excluded.detail, last_at = now()
+        put_off = CASE WHEN t.code = excluded.code THEN t.put_off ELSE 0 END + excluded.put_off,
+        since = CASE WHEN t.code = excluded.code THEN t.since ELSE now() END, code = excluded.code, detail = excluded.detail, last_at = now()
     RETURNING failures, put_off, EXTRACT(epoch FROM now() - since)::float AS for_s
 """
 _TAKE_BACK = """

@@ -156,6 +156,7 @@ _PURGE = text(
         ORDER BY e.id LIMIT :most)
     """
 )
+_LAST_HEARTBEAT = text("SELECT max(last_heartbeat) FROM jobs.procrastinate_workers")
 
 
 class JobStore:
@@ -224,6 +225,12 @@ class JobStore:
         async with self._catalog.begin() as connection:
             result = await connection.execute(_PURGE, {"before": before, "statuses": statuses, "most": most})
             return result.rowcount
+
+    async def last_heartbeat(self) -> datetime | None:
+        """When a worker was last heard of; None when all have stopped in order, or there has never been one."""
+        async with self._catalog.connect() as connection:
+            seen: datetime | None = await connection.scalar(_LAST_HEARTBEAT)
+            return seen
 
     async def _why_not(self, job_id: int) -> NotFoundError | ConflictError:
         job = await self.status(job_id)

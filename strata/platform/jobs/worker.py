@@ -13,6 +13,7 @@ from procrastinate import App, JobContext
 from procrastinate.exceptions import ConnectorException
 from procrastinate.worker import Worker
 
+from strata.platform.cancellation import end
 from strata.platform.jobs.connector import PatientConnector
 from strata.platform.jobs.declaration import AnyDeclaration, JobRegistry, Scope
 from strata.platform.jobs.queue_client import QueueClient
@@ -91,9 +92,7 @@ class JobWorker:
             self._connector.hurry()
             raise
         finally:
-            for task in companions:
-                task.cancel()
-            await asyncio.gather(*companions, return_exceptions=True)
+            await end(companions)
             await self._connector.close_async()
 
     async def _work(self) -> None:

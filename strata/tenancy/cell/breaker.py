@@ -42,6 +42,9 @@ class Breaker:
         self._one_is_trying = False
 
     def failed(self) -> None:
+        if self.is_open and not self._one_is_trying:
+            # Of those that were let through together with the third: its pause is theirs too.
+            return
         self._failures += 1
         self._one_is_trying = False
         if self.is_open:

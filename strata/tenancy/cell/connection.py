@@ -76,6 +76,11 @@ class TenantConnection(asyncpg.Connection):
         """Open, and in no transaction, entered or other."""
         return not self._entered and not self.is_closed() and not self.is_in_transaction()
 
+    @property
+    def is_untouched(self) -> bool:
+        """Entered, and no statement has been run."""
+        return self._entered
+
     async def leave(self, *, commit: bool = False) -> None:
         """End a transaction that SQLAlchemy knows nothing of, or no longer."""
         self._entered = False
@@ -139,4 +144,7 @@ class EnteredTransaction:
     async def rollback(self) -> None:
         # A connection that is gone has been rolled back by PostgreSQL; saying so again would hide why it went.
         if not self._connection.is_closed():
-            await self._connection.execute("ROLLBACK")
+            try:
+                await self._connection.execute("ROLLBACK")
+            except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
+                self._connection.terminate()

@@ -57,8 +57,10 @@ class FenceWait:
             self._probers[context.id] = prober
         prober.waiters += 1
         try:
-            # Shielded: a waiter that is cancelled or gives up must not end the probing for the others.
-            return await asyncio.wait_for(asyncio.shield(prober.task), self._settings.wait_s)
+            # Not wait_for(): in Python 3.11 that swallows a cancellation which comes together with the end of the wait.
+            async with asyncio.timeout(self._settings.wait_s):
+                # Shielded: a waiter that is cancelled or gives up must not end the probing for the others.
+                return await asyncio.shield(prober.task)
         except TimeoutError:
             raise MoveInProgressError(context.id, self._settings.wait_s) from None
         finally:

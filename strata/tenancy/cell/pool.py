@@ -25,6 +25,7 @@ from strata.tenancy.cell.pooled import Pooled
 from strata.tenancy.errors import CellUnavailableError
 
 T = TypeVar("T")
+_FAREWELL_S = 0.5
 
 
 class CellPool:
@@ -50,6 +51,11 @@ class CellPool:
         self.used_at = time.monotonic()
 
     @property
+    def patience_s(self) -> float:
+        """How long a server may take over what is to be done at once."""
+        return self._settings.acquire_timeout_s
+
+    @property
     def in_use(self) -> int:
         return self.admission.in_use
 
@@ -65,11 +71,7 @@ class CellPool:
         """
         if not self.admission.try_admit(tenant_id):
             await self.admission.admit(tenant_id)
-        try:
-            pooled = self._pick(schema_name) or await self._opened()
-        except BaseException:
-            self.admission.release(tenant_id)
-            raise
+        pooled = self._pick(schema_name) or await self._opened(tenant_id)
         pooled.transactions += 1
         if pooled.schema_name != schema_name:
             pooled.schema_name = schema_name
@@ -149,22 +151,27 @@ class CellPool:
             or now - pooled.opened_at > self._settings.recycle_after_s
         )
 
-    async def _opened(self) -> Pooled:
+    async def _opened(self, tenant_id: UUID) -> Pooled:
+        """For a tenant that has been admitted; who gets none is so no longer."""
         opening = self.in_background(self._open())
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
-            # Half a connection cannot be cancelled cleanly; whole, it serves the next.
-            opening.add_done_callback(self._adopt)
+            # Half a connection cannot be cancelled cleanly; whole, it serves the next. Until then it is in use: with a
+            # server that answers nobody, there would else be one more for each request that is given up.
+            opening.add_done_callback(partial(self._adopt, tenant_id))
+            raise
+        except BaseException:
+            self.admission.release(tenant_id)
             raise
 
-    def _adopt(self, opening: asyncio.Task[Pooled]) -> None:
-        if opening.cancelled() or opening.exception() is not None:
-            return
-        if self._closed:
-            self._close(opening.result())
-        else:
-            self._keep(opening.result(), time.monotonic())
+    def _adopt(self, tenant_id: UUID, opening: asyncio.Task[Pooled]) -> None:
+        if not opening.cancelled() and opening.exception() is None:
+            if self._closed:
+                self._close(opening.result())
+            else:
+                self._keep(opening.result(), time.monotonic())
+        self.admission.release(tenant_id)
 
     async def _open(self) -> Pooled:
         if not self._breaker.lets_through():
@@ -208,9 +215,10 @@ class CellPool:
         try:
             if not pooled.driver.is_idle():
                 pooled.driver.terminate()
-            await pooled.close()
-        except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-            # The server is gone, and with it the connection.
+            async with asyncio.timeout(_FAREWELL_S):
+                await pooled.close()
+        except (TimeoutError, DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            # The server is gone, and with it the connection; or it hangs, and others wait for the budget's share.
             pooled.driver.terminate()
         finally:
             if self._budget is not None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import PoolProxiedConnection
 
-from strata.tenancy.cell.connection import EnteredTransaction, TenantConnection
+from strata.tenancy.cell.connection import EnteredTransaction, TenantConnection, TransactionEndedError
 
 
 class Pooled:
@@ -58,9 +58,14 @@ class Pooled:
         """It has been committed, or will be: SQLAlchemy has nothing left to send."""
         self.adapter._transaction = None  # noqa: SLF001
 
+    def is_as_made(self) -> bool:
+        """Not in AUTOCOMMIT, say: in which SQLAlchemy commits nothing, and the next tenant's writes would be lost unheard."""
+        adapter = self.adapter
+        return adapter.isolation_level is None and not adapter.readonly and not adapter.deferrable
+
     def is_clean(self) -> bool:
         """As it was taken: the last guard between one tenant's transaction and the next one's."""
-        return self.driver.is_idle() and self.entered is None
+        return self.driver.is_idle() and self.entered is None and self.is_as_made()
 
     async def close(self) -> None:
         if self.driver.is_closed() and self._fairy.is_valid:
@@ -71,10 +76,11 @@ class Pooled:
 class _Lease(PoolProxiedConnection):
     """What SQLAlchemy's Connection takes for a pool's loan. Closing it gives nothing back: the pool's owner does."""
 
-    __slots__ = ("_fairy", "dbapi_connection", "driver_connection")
+    __slots__ = ("_fairy", "_streams", "dbapi_connection", "driver_connection")
 
     def __init__(self, fairy: PoolProxiedConnection) -> None:
         self._fairy = fairy
+        self._streams: list[Any] = []
         self.dbapi_connection = fairy.dbapi_connection
         self.driver_connection: Any = fairy.driver_connection
 
@@ -98,7 +104,10 @@ class _Lease(PoolProxiedConnection):
         return self._fairy.record_info
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - PEP 249 says no more
-        return self._fairy.cursor(*args, **kwargs)
+        cursor = self._fairy.cursor(*args, **kwargs)
+        if cursor.server_side:
+            self._streams.append(cursor)
+        return cursor
 
     def commit(self) -> None:
         self._fairy.commit()
@@ -115,7 +124,21 @@ class _Lease(PoolProxiedConnection):
         raise TypeError(message)
 
     def close(self) -> None:
-        pass
+        # A result still streaming asks the driver for more: of the next tenant's transaction, which that would abort.
+        for stream in self._streams:
+            stream.close()
+            stream._cursor = _ENDED  # noqa: SLF001 - SQLAlchemy's adapter has no public name for what it reads from
+        self._streams.clear()
 
     def _close_special(self, **_options: bool) -> None:
         """What Connection calls instead of close() when it has just ended a transaction by itself."""
+        self.close()
+
+
+class _EndedStream:
+    async def fetch(self, *_args: object) -> NoReturn:
+        message = "The transaction that this result was streaming from has ended; read it within its block."
+        raise TransactionEndedError(message)
+
+
+_ENDED = _EndedStream()

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_TENANTS_AT_A_LOOK = 1000
-
 
 class CellRelay:
     def __init__(
@@ -51,7 +49,7 @@ class CellRelay:
             while True:
                 self._ring.clear()
                 try:
-                    waiting = await self._outbox.waiting(_TENANTS_AT_A_LOOK)
+                    waiting = await self._outbox.waiting(self._settings.tenants_at_a_look)
                 except StrataError as error:
                     log.warning("relay.cell-unavailable", cell=self._cell.name, reason=error.detail)
                     await asyncio.sleep(self._settings.lease_look_s)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _BATCH_BYTES = 4 * 1024 * 1024
 _CALL_TIMEOUT_S = 30.0
+_NOBODY = UUID(int=0)
 _LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.OperatorInterventionError, OSError)
 
 
@@ -44,10 +45,14 @@ class CellOutbox:
     def idle_s(self) -> float:
         return time.monotonic() - self._used_at
 
-    async def waiting(self, limit: int) -> list[UUID]:
-        """Tenants with events in this outbox."""
-        rows = await self._call(None, "SELECT strata.outbox_waiting($1, $2) AS id", limit)
-        return [UUID(int=row["id"].int) for row in rows]
+    async def waiting(self, at_a_time: int) -> list[UUID]:
+        """All tenants with events in this outbox: of those that were left out, none would have a turn while the others wait."""
+        found = [_NOBODY]
+        while True:
+            rows = await self._call(None, "SELECT strata.outbox_waiting($1, $2, $3) AS id", found[-1], at_a_time)
+            found += [UUID(int=row["id"].int) for row in rows]
+            if len(rows) < at_a_time:
+                return found[1:]
 
     async def take(self, tenant_id: UUID, after: Place, limit: int) -> list[Entry]:
         """The tenant's events after a place, in order; none that an open transaction could still come before."""

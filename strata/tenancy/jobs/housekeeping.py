@@ -5,21 +5,20 @@ from __future__ import annotations
 from datetime import UTC, datetime, time, timedelta
 
 import structlog
-from sqlalchemy import text
+from sqlalchemy import delete
 
 from strata.platform.jobs.declaration import NoArguments, PlatformJob, platform_job
 from strata.platform.jobs.schedules import Daily, Every
 from strata.platform.jobs.store import JobState, JobStore
 from strata.platform.settings import JobSettings
 from strata.tenancy.jobs.declaration import TenantJob, tenant_job
+from strata.tenancy.jobs.models import JobRun
 from strata.tenancy.provisioning.tenants import Provisioning
 
 log = structlog.get_logger(__name__)
 
 MARKS_KEPT = timedelta(days=90)
 """Longer than a dead letter can be retried (settings.jobs.keep_dead_days), or its work would be done again."""
-
-_FORGET_MARKS = text("DELETE FROM job_run WHERE tenant_id = :tenant AND done_at < :before")
 
 
 @platform_job("tenancy.sweep", schedule=Every(minutes=1 / 6))
@@ -53,7 +52,7 @@ async def purge_jobs(job: PlatformJob, _arguments: NoArguments) -> None:
 @tenant_job("tenancy.forget-job-runs", schedule=Daily(time(3, 40), spread_s=3600))
 async def forget_job_runs(job: TenantJob, _arguments: NoArguments) -> None:
     async with job.tenants.transaction(job.context) as session:
-        await session.execute(_FORGET_MARKS, {"tenant": job.context.id, "before": datetime.now(UTC) - MARKS_KEPT})
+        await session.execute(delete(JobRun).where(JobRun.done_at < datetime.now(UTC) - MARKS_KEPT))
 
 
 JOBS = (sweep, keep_spares, purge_jobs, forget_job_runs)

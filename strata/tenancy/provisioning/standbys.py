@@ -31,6 +31,12 @@ async def add_replica(
 
     Again with the same name, renew its address. Errors: ConfigurationError says what to change.
     """
+    await require_fit_standby(registry, server, url)
+    await register.add(server, name, url, actor)
+
+
+async def require_fit_standby(registry: Registry, server: str, url: URL) -> None:
+    """Refuse, with a ConfigurationError that says why, what is no standby of that server or not fit to be read from."""
     async with administrator(url) as standby, administrator(await registry.admin_url_of_server(server)) as primary:
         # The standby's clock first: what the second answer takes counts against it, never for it.
         there = await standby.fetchrow(_FACTS)
@@ -41,7 +47,6 @@ async def add_replica(
             raise ConfigurationError(message)
         behind_s = here["now"] - there["now"] - (time.monotonic() - read_at)
     _require_fitness(there, here, server, behind_s)
-    await register.add(server, name, url, actor)
 
 
 def _require_fitness(there: asyncpg.Record, here: asyncpg.Record, server: str, behind_s: float) -> None:

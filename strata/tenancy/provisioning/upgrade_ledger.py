@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 CANARY_FEATURE = "upgrade-canary"
 """A tenant to which staff gave this feature goes first."""
 
+_AT_ONCE = 1000
+"""Rows in one statement, which takes 32,767 parameters at most."""
+
 
 class Resident(msgspec.Struct, frozen=True):
     """Who lives in a schema."""
@@ -116,9 +119,9 @@ class UpgradeLedger:
             if each.state in {OutcomeState.FAILED, OutcomeState.DEFERRED}
         ]
         await self._forget(lambda known: known.intersection(well))
-        if ill:
-            async with self._catalog.begin() as connection:
-                upsert = insert(UpgradeTroubleRow).values(ill)
+        async with self._catalog.begin() as connection:
+            for start in range(0, len(ill), _AT_ONCE):
+                upsert = insert(UpgradeTroubleRow).values(ill[start : start + _AT_ONCE])
                 new = upsert.excluded
                 await connection.execute(
                     upsert.on_conflict_do_update(
@@ -137,5 +140,6 @@ class UpgradeLedger:
         key = tuple_(UpgradeTroubleRow.cell, UpgradeTroubleRow.schema_name)
         async with self._catalog.begin() as connection:
             rows = await connection.execute(select(UpgradeTroubleRow.cell, UpgradeTroubleRow.schema_name))
-            if gone := which({(cell, schema) for cell, schema in rows}):
-                await connection.execute(delete(UpgradeTroubleRow).where(key.in_(gone)))
+            gone = list(which({(cell, schema) for cell, schema in rows}))
+            for start in range(0, len(gone), _AT_ONCE):
+                await connection.execute(delete(UpgradeTroubleRow).where(key.in_(gone[start : start + _AT_ONCE])))

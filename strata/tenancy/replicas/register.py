@@ -121,6 +121,13 @@ class ReplicaRegister:
             found = rows.all()
         return [Registration(row.id, row.name, (await self._url(row)).set(database=base)) for row, base in found]
 
+    async def of_server(self, server: str) -> list[Registration]:
+        async with self._sessions() as session:
+            host = await Registry.server_row(session, server)
+            query = select(ReplicaRow).where(ReplicaRow.server_id == host.id).order_by(ReplicaRow.name)
+            rows = (await session.scalars(query)).all()
+        return [Registration(row.id, row.name, await self._url(row)) for row in rows]
+
     async def cell(self, name: str) -> Cell:
         """For `CellEngines`: a cell, or under `pool_name` the copy of it on a standby, as the application reaches it.
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from strata.platform.database.names import quoted
 from strata.runtime import Runtime
 from strata.tenancy.cell.inspection import lockdown_gaps, role_weaknesses, table_weaknesses
 from strata.tenancy.model import Tier
 from tests.builders.command import Command
+from tests.builders.jobs import working
 from tests.builders.platform import Platform, Tenantry, admin_of
 
 
@@ -25,13 +27,24 @@ async def test_a_fresh_platform_is_healthy(strata: Command, tenant_on: Tenantry)
     for tier in Tier:
         await tenant_on(tier)
     checks = await verdicts(strata)
-    assert {check["verdict"] for name, check in checks.items() if name != "half-made tenants"} == {"ok"}
+    # Other tests leave half-made tenants behind, and no worker runs here.
+    of_others = {"half-made tenants", "workers"}
+    assert {check["verdict"] for name, check in checks.items() if name not in of_others} == {"ok"}
     assert {"python", "packages", "settings", "key", "redis", "catalog", "clock", "server one", "cell cell-1"} <= set(
         checks
     )
     said = await strata("doctor")
     assert said.code == 0
     assert "✓" in said.out
+
+
+async def test_a_worker_is_missed(strata: Command, runtime: Runtime) -> None:
+    """One that stops in order takes itself off the list; other tests kill theirs."""
+    async with runtime.catalog_engine.begin() as connection:
+        await connection.execute(text("DELETE FROM jobs.procrastinate_workers"))
+    assert (await verdicts(strata))["workers"]["verdict"] == "warning"
+    async with working(runtime):
+        assert (await verdicts(strata))["workers"]["verdict"] == "ok"
 
 
 SPOILT = [

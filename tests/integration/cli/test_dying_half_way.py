@@ -45,16 +45,17 @@ class Point(StrEnum):
 
 
 CELLS = {Tier.SHARED: FIRST_CELL, Tier.SCHEMA: FIRST_CELL, Tier.DEDICATED: None}
+# One of each tier is quick enough for every run: the process that dies takes seconds to start.
 POINTS = [
-    (Tier.SHARED, Point.REGISTERING),
+    pytest.param(Tier.SHARED, Point.REGISTERING, marks=pytest.mark.slow),
     (Tier.SHARED, Point.FENCE),
-    (Tier.SHARED, Point.ACTIVATING),
+    pytest.param(Tier.SHARED, Point.ACTIVATING, marks=pytest.mark.slow),
     (Tier.SCHEMA, Point.TABLES),
-    (Tier.SCHEMA, Point.FENCE),
-    (Tier.SCHEMA, Point.ACTIVATING),
-    (Tier.DEDICATED, Point.DATABASE),
+    pytest.param(Tier.SCHEMA, Point.FENCE, marks=pytest.mark.slow),
+    pytest.param(Tier.SCHEMA, Point.ACTIVATING, marks=pytest.mark.slow),
+    pytest.param(Tier.DEDICATED, Point.DATABASE, marks=pytest.mark.slow),
     (Tier.DEDICATED, Point.BUILT),
-    (Tier.DEDICATED, Point.ACTIVATING),
+    pytest.param(Tier.DEDICATED, Point.ACTIVATING, marks=pytest.mark.slow),
 ]
 
 
@@ -249,7 +250,11 @@ async def test_killed_and_swept_it_leaves_nothing(ground: Ground, tier: Tier, po
 
 @pytest.mark.parametrize(
     ("tier", "point"),
-    [(Tier.SHARED, Point.FENCE), (Tier.SCHEMA, Point.TABLES), (Tier.DEDICATED, Point.ACTIVATING)],
+    [
+        pytest.param(Tier.SHARED, Point.FENCE, marks=pytest.mark.slow),
+        (Tier.SCHEMA, Point.TABLES),
+        pytest.param(Tier.DEDICATED, Point.ACTIVATING, marks=pytest.mark.slow),
+    ],
 )
 async def test_interrupted_it_clears_up_itself(ground: Ground, tier: Tier, point: Point, tmp_path: Path) -> None:
     before = await ground.traces()

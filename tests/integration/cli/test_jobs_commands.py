@@ -30,3 +30,20 @@ async def test_staff_see_and_replay_dead_letters(runtime: Runtime, tenant_on: Te
     assert (refused.code, refused.error["code"]) == (1, "which-jobs")
     async with working(runtime):
         assert [(await ended(runtime, job)).state for job in jobs[1:]] == [JobState.FAILED] * 2
+
+
+async def test_one_that_is_refused_keeps_no_other(runtime: Runtime, tenant_on: Tenantry, strata: Command) -> None:
+    context = await tenant_on(Tier.SHARED)
+    async with working(runtime):
+        jobs = [await dead_letter(runtime, context, f"one-of-{n}") for n in range(2)]
+    unknown = 2**62
+    refused = await strata("jobs", "discard", str(jobs[0]), str(unknown), str(jobs[1]), "--json")
+    assert (refused.code, refused.error["code"]) == (1, "unknown-job")
+    assert str(unknown) in refused.error["detail"]
+    views = [await runtime.jobs.status(job) for job in jobs]
+    assert [view.state for view in views if view] == [JobState.CANCELLED] * 2
+
+
+async def test_a_number_that_no_job_can_have(strata: Command) -> None:
+    for number in ("0", "9" * 30):
+        assert (await strata("jobs", "retry", number)).code == 2

@@ -84,6 +84,7 @@ def kill(data_dir: Path, server: str) -> None:
     os.kill(int((data_dir / server / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
 
 
+@pytest.mark.slow
 async def test_either_server_killed_under_requests(two_servers_dir: Path) -> None:
     async with up("--port", "0", "--servers", "2", data_dir=two_servers_dir) as living:
         ready = await living.until("ready")

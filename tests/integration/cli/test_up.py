@@ -1,4 +1,8 @@
-"""`strata up` from nothing, killed, refused, interrupted: as processes of their own, with servers of their own."""
+"""`strata up` from nothing, killed, refused, interrupted: as processes of their own, with servers of their own.
+
+Each start makes servers and a platform anew, which takes several seconds; of the quick run are a whole life, with a kill
+in it, and a dead server in test_up_worker.
+"""
 
 from __future__ import annotations
 
@@ -138,6 +142,7 @@ async def other_commands_work(data_dir: Path) -> None:
     assert "server server-2" in said.out
 
 
+@pytest.mark.slow
 async def test_servers_that_die_are_started_again(data_dir: Path) -> None:
     async with up("--port", "0", data_dir=data_dir) as living:
         acme = (await living.until("ready"))["tenants"][0]
@@ -184,6 +189,7 @@ async def a_dead_server_is_not_taken_for_a_dead_strata(
     await asyncio.sleep(0.55)
 
 
+@pytest.mark.slow
 async def test_a_server_that_cannot_be_kept_alive_ends_it(data_dir: Path) -> None:
     async with up("--port", "0", "--no-demo", data_dir=data_dir) as doomed:
         await doomed.until("ready")
@@ -234,6 +240,7 @@ async def a_second_one_is_refused(data_dir: Path) -> None:
     assert str(data_dir) in said.error["detail"]
 
 
+@pytest.mark.slow
 async def test_killed_while_it_seeds_it_finishes_the_next_time(data_dir: Path) -> None:
     async with up("--port", "0", "--no-demo", data_dir=data_dir) as bare:
         ready = await bare.until("ready")
@@ -259,6 +266,7 @@ async def test_killed_while_it_seeds_it_finishes_the_next_time(data_dir: Path) -
         assert len(receipts["items"]) == len(await stock_of(acme)) == GOODS_OF_ACME
 
 
+@pytest.mark.slow
 async def test_stopped_while_it_sets_up_it_leaves_nothing_running(data_dir: Path) -> None:
     async with up("--port", "0", data_dir=data_dir) as early:
         await early.until("progress", step="servers")

@@ -1,4 +1,4 @@
-"""The worker beside `strata up`: it serves, comes back when it is killed, and never outlives who started it."""
+"""The worker beside `strata up`: it serves, comes back when it or the catalog is killed, and never outlives who started it."""
 
 from __future__ import annotations
 
@@ -66,6 +66,17 @@ async def jobs_are_done(dsn: str) -> None:
         await connection.close()
 
 
+async def answers_again(dsn: str) -> None:
+    async with asyncio.timeout(SOON_S):
+        while True:
+            try:
+                await (await asyncpg.connect(dsn)).close()
+            except (OSError, asyncpg.PostgresError):
+                await asyncio.sleep(0.05)
+            else:
+                return
+
+
 async def test_it_serves_comes_back_and_stops_with_the_rest(data_dir: Path) -> None:
     async with up("--port", "0", "--no-demo", data_dir=data_dir) as strata:
         dsn = (await strata.until("ready"))["postgres"]["dsn"]
@@ -75,14 +86,20 @@ async def test_it_serves_comes_back_and_stops_with_the_rest(data_dir: Path) -> N
         second = await one_worker(data_dir, but=first)
         assert second != first
         await jobs_are_done(dsn)
+        os.kill(int((data_dir / "postgres-1" / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+        await answers_again(dsn)
+        await jobs_are_done(dsn)
         said = await ended(strata.process, by=signal.SIGTERM)
     assert said.code == 0
     assert "worker ended; starting it again" in said.err
+    assert "server is back" in said.err
     assert "Traceback" not in said.err
     assert workers_of(data_dir) == []
 
 
+@pytest.mark.slow
 async def test_it_ends_when_strata_up_is_killed(data_dir: Path) -> None:
+    """So does the one of test_up's life: else its standard error would not end."""
     async with up("--port", "0", "--no-demo", data_dir=data_dir) as strata:
         await strata.until("ready")
         await one_worker(data_dir)

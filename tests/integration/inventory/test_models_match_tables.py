@@ -19,6 +19,7 @@ from strata.inventory.quotas import QuotaCounter
 from strata.inventory.stock.models import StockBalance, StockLedgerLine
 from strata.runtime import Runtime
 from strata.tenancy.events.models import DeadLetter, EventMark
+from strata.tenancy.jobs.models import JobRun
 from strata.tenancy.model import Tier
 from strata.tenancy.scoping import TenantModel
 from tests.builders.platform import Tenantry, admin_of
@@ -37,6 +38,7 @@ MODELS: tuple[type[TenantModel], ...] = (
     ImportRefusal,
     ImportChunk,
     ImportBatch,
+    JobRun,
     EventMark,
     DeadLetter,
     WarehouseStock,

@@ -14,7 +14,7 @@ from tests.builders.platform import FIRST_CELL, Tenantry, admin_of
 
 READ = "SELECT count(*) FROM product"
 RELAYS = {
-    "strata.outbox_waiting(bytea,integer)",
+    "strata.outbox_waiting(bytea,uuid,integer)",
     "strata.outbox_take(uuid,bytea,bigint,bigint,integer,bigint)",
     "strata.outbox_acknowledge(uuid,bytea,bigint,bigint)",
     "strata.outbox_pending(uuid,bytea,bigint)",

@@ -71,7 +71,7 @@ async def test_the_relays_functions_want_a_capability_that_no_tenant_has(
     async with inside(runtime, tenant) as connection:
         for capability in ("''", "NULL", "sha256('x')", others):
             for statement in (
-                f"SELECT strata.outbox_waiting({capability}, 10)",
+                f"SELECT strata.outbox_waiting({capability}, '00000000-0000-0000-0000-000000000000', 10)",
                 f"SELECT strata.outbox_take({named(neighbour.id)}, {capability}, 0, 0, 10, 1000)",
                 f"SELECT strata.outbox_acknowledge({named(neighbour.id)}, {capability}, 9, 9)",
                 f"SELECT strata.outbox_pending({named(neighbour.id)}, {capability}, 9)",

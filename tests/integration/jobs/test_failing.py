@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import text
 
 from strata.platform.errors import ConflictError
 from strata.platform.jobs.store import JobFilter, JobState, NotDeadError, UnknownJobError
@@ -67,6 +68,23 @@ async def test_a_suspended_tenant_s_job_waits_for_it(runtime: Runtime, tenant_on
         assert "suspended" not in seen.labels
         await runtime.directory.set_status(context.slug, TenantStatus.ACTIVE, None, ACTOR)
         assert (await ended(runtime, job)).state is JobState.SUCCEEDED
+
+
+async def test_a_long_suspension_does_not_count_against_what_is_away_after_it(
+    runtime: Runtime, tenant_on: Tenantry
+) -> None:
+    context = await tenant_on(Tier.SHARED)
+    job = await runtime.jobs.defer(note, context.id, Note("long-suspended", then="away-once"))
+    await runtime.directory.set_status(context.slug, TenantStatus.SUSPENDED, "invoice", ACTOR)
+    async with working(runtime):
+        await until_put_off(runtime, job)
+        async with runtime.catalog_engine.begin() as catalog:
+            ago = "UPDATE jobs.job_trouble SET since = now() - interval '3 days', put_off = 99 WHERE job_id = :job"
+            await catalog.execute(text(ago), {"job": job})
+        await runtime.directory.set_status(context.slug, TenantStatus.ACTIVE, None, ACTOR)
+        view = await ended(runtime, job)
+    assert (view.state, view.last_code) == (JobState.SUCCEEDED, "move-in-progress")
+    assert seen.labels.count("long-suspended") == 2
 
 
 async def test_a_read_only_tenant_s_job_may_read_and_waits_to_write(runtime: Runtime, tenant_on: Tenantry) -> None:

@@ -57,3 +57,14 @@ async def test_the_lease_is_as_long_in_sql_as_here(replicated: Replicated) -> No
     async with admin_of(replicated.runtime, SECOND_CELL) as admin:
         span = await admin.fetchval("SELECT extract(epoch FROM strata.standby_lease_span())::float8")
     assert span == SPAN_S
+
+
+async def test_the_doctor_looks_at_it(replicated: Replicated, strata_here: Command) -> None:
+    async def check() -> tuple[str, str]:
+        said = (await strata_here("doctor", "--json")).document
+        [found] = [check for check in said["checks"] if check["name"] == f"replica {REPLICA}"]
+        return found["verdict"], found["found"]
+
+    assert (await check())[0] == "ok"
+    async with replicated.paused():
+        assert await check() == ("warning", "its replay is paused")

@@ -192,6 +192,7 @@ def signal_all(pids: list[int], what: signal.Signals) -> None:
             os.kill(pid, what)
 
 
+@pytest.mark.slow
 async def test_a_standby_that_hangs_under_reads_is_left_for_the_primary(
     replicated: Replicated, replicated_site: Site, replicated_tenant: Tenantry
 ) -> None:

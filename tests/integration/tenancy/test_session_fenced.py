@@ -306,7 +306,8 @@ async def test_no_write_is_committed_behind_a_fence(
 
     async def flipper() -> None:
         async with admin_of(runtime, tenant.placement.cell) as admin:
-            for _ in range(flips):
+            # On a busy machine writers get a turn less often: it goes on until there is something to see.
+            while len(counted) < flips or sum(counted.values()) <= flips / 4:
                 epoch = current[0]
                 async with admin.transaction():
                     await admin.execute("SELECT pg_advisory_xact_lock(strata.lock_key($1))", tenant.id)
@@ -326,4 +327,3 @@ async def test_no_write_is_committed_behind_a_fence(
     final = {row["epoch"]: row["n"] for row in rows}
     late = {epoch: (n, counted[epoch]) for epoch, n in final.items() if epoch in counted and n != counted[epoch]}
     assert late == {}
-    assert sum(counted.values()) > flips / 4, "hardly anybody wrote"

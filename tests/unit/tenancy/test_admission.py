@@ -144,8 +144,22 @@ def test_the_breaker_never_pauses_for_long() -> None:
     clock = Clock()
     breaker = Breaker(clock)
     for _ in range(2000):
+        if breaker.lets_through():
+            breaker.failed()
+        clock.now += 0.1
+    clock.now += 5.1
+    assert breaker.lets_through()
+
+
+def test_many_who_fail_together_do_not_lengthen_the_breakers_pause() -> None:
+    """A server that restarts under load refuses all at once; it is asked again as soon as if three had failed."""
+    clock = Clock()
+    breaker = Breaker(clock)
+    together = [breaker.lets_through() for _ in range(20)]
+    for _ in together:
         breaker.failed()
-    clock.now = 5.1
+    clock.now = 0.3
+    assert all(together)
     assert breaker.lets_through()
 
 

@@ -122,14 +122,14 @@ BEGIN
 END
 $$;
 
--- Who has events waiting, in the order of their ids. One index descent a tenant, however many events each has.
-CREATE FUNCTION strata.outbox_waiting(p_capability bytea, p_limit integer) RETURNS SETOF uuid
+-- Who has events waiting, in the order of their ids, after one. One index descent a tenant, however many events each has.
+CREATE FUNCTION strata.outbox_waiting(p_capability bytea, p_after uuid, p_limit integer) RETURNS SETOF uuid
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_tenant uuid;
 BEGIN
     PERFORM strata.check_relay(NULL, p_capability);
-    SELECT o.tenant_id INTO v_tenant FROM strata.outbox o ORDER BY o.tenant_id LIMIT 1;
+    SELECT o.tenant_id INTO v_tenant FROM strata.outbox o WHERE o.tenant_id > p_after ORDER BY o.tenant_id LIMIT 1;
     FOR i IN 1 .. p_limit LOOP
         EXIT WHEN v_tenant IS NULL;
         RETURN NEXT v_tenant;
@@ -208,13 +208,13 @@ $$;
 
 REVOKE ALL ON FUNCTION
     strata.emitter_key(uuid), strata.entered(), strata.epoch(), strata.emit(text, integer, jsonb), strata.check_relay(uuid, bytea),
-    strata.outbox_waiting(bytea, integer), strata.outbox_take(uuid, bytea, bigint, bigint, integer, bigint),
+    strata.outbox_waiting(bytea, uuid, integer), strata.outbox_take(uuid, bytea, bigint, bigint, integer, bigint),
     strata.outbox_acknowledge(uuid, bytea, bigint, bigint), strata.outbox_pending(uuid, bytea, bigint) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION strata.emit(text, integer, jsonb), strata.epoch() TO PUBLIC;
 DO $$
 BEGIN
     EXECUTE format(
-        'GRANT EXECUTE ON FUNCTION strata.outbox_waiting(bytea, integer),'
+        'GRANT EXECUTE ON FUNCTION strata.outbox_waiting(bytea, uuid, integer),'
         ' strata.outbox_take(uuid, bytea, bigint, bigint, integer, bigint),'
         ' strata.outbox_acknowledge(uuid, bytea, bigint, bigint), strata.outbox_pending(uuid, bytea, bigint) TO %I',
         (SELECT app_role FROM strata.cell));

@@ -19,6 +19,7 @@ _REMOVALS = (
     (r"(?m)^ *tenant_id +uuid +NOT NULL,\n", ""),
     (r" PARTITION BY HASH \(tenant_id\)", ""),
     (r"\bstrata\.uuidv7\(\)", "uuidv7()"),
+    (r"\bstrata\.emit\(", "emit("),
     (r"\(tenant_id, ", "("),
     (r"(_|\b)tenant_id_", r"\1"),
     (r"\b(?:\w+\.)?tenant_id = (?:p_tenant|\w+\.tenant_id) AND ", ""),
@@ -26,16 +27,34 @@ _REMOVALS = (
     (r"\bp_tenant,\s*", ""),
 )
 
+# One organisation tells of its movements too; nobody fetches the events here, on either side.
+_OUTBOX = """
+CREATE TABLE outbox (
+    position    bigint      GENERATED ALWAYS AS IDENTITY CONSTRAINT pk_outbox PRIMARY KEY,
+    event_id    uuid        NOT NULL DEFAULT uuidv7(),
+    type        text        NOT NULL,
+    version     integer     NOT NULL,
+    occurred_at timestamptz NOT NULL DEFAULT transaction_timestamp(),
+    payload     jsonb       NOT NULL
+);
+CREATE FUNCTION emit(p_type text, p_version integer, p_payload jsonb) RETURNS void
+    LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO outbox (type, version, payload) VALUES (p_type, p_version, p_payload);
+END
+$$;
+"""
+
 
 def statements() -> list[str]:
-    """In the order of Strata's own revision; raises when something of tenancy is left that this does not know."""
-    names = sorted(SQL.glob("*.sql"), key=lambda file: file.name != "0001_inventory.sql")
+    """In the order of Strata's own revisions; raises when something of tenancy is left that this does not know."""
+    names = sorted(SQL.glob("*.sql"), key=lambda file: (file.name != "0001_inventory.sql", file.name))
     texts = [_without_tenancy(file.read_text(encoding="utf-8")) for file in names]
     for file, text in zip(names, texts, strict=True):
         if left := re.search(r".*(?:tenant|strata\.).*", text):
             message = f"{file.name}: the plain peer does not know what to make of: {left.group().strip()}"
             raise ValueError(message)
-    return texts
+    return [_OUTBOX, *texts]
 
 
 def _without_tenancy(text: str) -> str:

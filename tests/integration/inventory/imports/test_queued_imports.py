@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import random
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import delete, func, select, text, update
 
 from strata.app import StrataApp
 from strata.inventory.imports.files import SourceFile
+from strata.inventory.imports.jobs import plan_import
 from strata.inventory.imports.mapping import packaged
+from strata.inventory.imports.models import ImportBatch
 from strata.inventory.imports.runner import ImportRunner
 from strata.inventory.imports.schemas import ImportOptions
 from strata.inventory.locations.models import Bin
+from strata.platform.jobs.store import JobFilter, JobState, JobView
 from strata.platform.settings import ImportSettings
 from strata.runtime import Runtime
 from strata.tenancy.context import TenantContext
@@ -27,8 +32,9 @@ from strata.tenancy.model import TenantStatus, Tier
 from tests.builders.command import clean_environment, environment_for
 from tests.builders.imports import Books, books
 from tests.builders.inventory import api_client
-from tests.builders.platform import Platform, Tenantry, second_process
-from tests.builders.queued_imports import importing, seen, upload
+from tests.builders.jobs import ended, working
+from tests.builders.platform import Platform, Tenantry, admin_of, second_process
+from tests.builders.queued_imports import ENDED_S, importing, seen, upload
 
 ROWS = 800
 _CHANCE = random.Random(23)
@@ -180,6 +186,19 @@ async def test_cancelled_before_any_worker_came(
         assert (await client.get(address)).json()["rows_read"] == 0
 
 
+async def test_cancelled_while_it_is_read_the_worker_is_free_again(
+    runtime: Runtime, inventory_app: StrataApp, tenant_on: Tenantry
+) -> None:
+    context = await tenant_on(Tier.SHARED)
+    # A few kilobytes, and minutes to read.
+    packed = gzip.compress(b"sku,name,quantity\n" + b"s,N,1\n" * 15_000_000, compresslevel=1)
+    async with working(runtime, jobs=(plan_import,)), api_client(inventory_app, runtime, context) as client:
+        address = (await upload(client, packed)).headers["Location"]
+        job = await _found(runtime, context, JobState.RUNNING)
+        assert (await client.post(f"{address}/cancel")).json()["state"] == "cancelled"
+        assert (await ended(runtime, job.id)).state is JobState.SUCCEEDED
+
+
 async def test_of_two_workers_each_batch_is_posted_by_one(
     runtime: Runtime, slow: Runtime, inventory_app: StrataApp, tenant_on: Tenantry, wanted: Books
 ) -> None:
@@ -238,6 +257,91 @@ async def test_what_a_person_has_to_mend_is_said_and_then_it_is_resumed(
             run = await seen(client, answer.headers["Location"])
     assert (run["state"], run["failure"]) == ("done", None)
     assert await books(runtime, other) == wanted
+
+
+async def test_planned_by_two_at_once_no_part_is_missing(
+    runtime: Runtime, inventory_app: StrataApp, tenant_on: Tenantry
+) -> None:
+    """The first has left some of its batches when the second drops them, and is done before the second has any."""
+    context = await tenant_on(Tier.SCHEMA)
+    rows = 60_000
+    content = "sku,name,quantity\n" + "".join(f"s{n % 50},{'N' * 150},1\n" for n in range(rows))
+    batches = "SELECT count(*) AS number, min(number) AS first, max(number) AS last FROM import_batch"
+    # It posts nothing: what is planned can be looked at.
+    async with working(runtime, jobs=(plan_import,)), api_client(inventory_app, runtime, context) as client:
+        address = (await upload(client, content.encode())).headers["Location"]
+        await _planning(runtime, context)
+        assert (await client.post(f"{address}/resume")).json()["state"] == "pending"
+        await seen(client, address, lambda run: run["state"] == "running")
+    async with runtime.tenants.reading(context) as session:
+        planned = (await session.execute(text(batches))).one()
+        contents = await session.scalars(select(ImportBatch.content))
+        planned_rows = sum(msgspec.msgpack.decode(each)["rows"]["rows"] for each in contents)
+    assert (planned.first, planned.last) == (0, planned.number - 1)
+    assert planned_rows == rows
+
+
+async def _planning(runtime: Runtime, context: TenantContext) -> None:
+    """Until there are batches, and more to come."""
+    async with asyncio.timeout(ENDED_S):
+        while True:
+            async with runtime.tenants.reading(context) as session:
+                if await session.scalar(select(func.count(ImportBatch.number))):
+                    return
+            await asyncio.sleep(0.01)
+
+
+async def test_a_part_that_is_missing_is_never_passed_over(
+    runtime: Runtime, slow: Runtime, inventory_app: StrataApp, tenant_on: Tenantry, wanted: Books
+) -> None:
+    context = await tenant_on(Tier.SHARED)
+    async with uploaded(inventory_app, runtime, context) as (client, address):
+        async with working(slow, jobs=(plan_import,)):
+            await seen(client, address, lambda run: run["state"] == "running")
+        async with runtime.tenants.transaction(context) as session:
+            await session.execute(delete(ImportBatch).where(ImportBatch.number == 5))
+        async with importing(slow):
+            failed = await seen(client, address)
+            assert (failed["state"], failed["rows_read"] < ROWS) == ("failed", True)
+            assert "send the file again" in failed["failure"]
+            await client.post(f"{address}/cancel")
+            await upload(client, FILE, **RETAIL)
+            assert (await seen(client, address))["rows_read"] == ROWS
+    assert await books(runtime, context) == wanted
+
+
+async def test_having_been_put_off_often_it_may_still_fail_as_often_as_others(
+    runtime: Runtime, slow: Runtime, inventory_app: StrataApp, tenant_on: Tenantry, wanted: Books
+) -> None:
+    context = await tenant_on(Tier.SCHEMA)
+    schema = context.placement.schema_name
+    async with importing(slow), uploaded(inventory_app, runtime, context) as (client, address):
+        await seen(client, address, lambda run: run["rows_read"] > ROWS // 4)
+        async with admin_of(runtime, context.placement.cell) as admin:
+            await runtime.directory.set_status(context.slug, TenantStatus.READ_ONLY, "unpaid", "tests")
+            job = await _found(runtime, context, JobState.WAITING, lambda job: bool(job.put_off))
+            async with runtime.catalog_engine.begin() as catalog:
+                often = "UPDATE jobs.procrastinate_jobs SET attempts = 20 WHERE id = :id"
+                await catalog.execute(text(often), {"id": job.id})
+            await admin.execute(f"ALTER TABLE {schema}.import_batch RENAME TO away")
+            await runtime.directory.set_status(context.slug, TenantStatus.ACTIVE, None, "tests")
+            await _found(runtime, context, JobState.WAITING, lambda job: bool(job.failures))
+            await admin.execute(f"ALTER TABLE {schema}.away RENAME TO import_batch")
+        assert (await client.get(address)).json()["state"] == "running"
+        assert (await seen(client, address))["state"] == "done"
+    assert await books(runtime, context) == wanted
+
+
+async def _found(
+    runtime: Runtime, context: TenantContext, state: JobState, holds: Callable[[JobView], bool] = lambda _: True
+) -> JobView:
+    wanted = JobFilter(state=state, owner=str(context.id))
+    async with asyncio.timeout(ENDED_S):
+        while True:
+            for job in await runtime.jobs.store.find(wanted):
+                if holds(job):
+                    return job
+            await asyncio.sleep(0.02)
 
 
 async def test_the_command_and_the_workers_do_not_take_the_same_file(

@@ -116,6 +116,25 @@ async def test_a_suspended_tenants_events_wait_until_it_is_back(
     assert await dead_letters(runtime.tenants, context) == []
 
 
+async def test_tenants_that_cannot_be_told_do_not_hide_the_others(runtime: Runtime, tenant_on: Tenantry) -> None:
+    """However many they are: here, as many as one question to the outbox names."""
+    stuck = await tenant_on(Tier.SHARED)
+    neighbour, notebook, seen = await tenant_on(Tier.SHARED), Notebook(), Notebook()
+
+    async def effect(session: TenantSession, _deliveries: Sequence[Delivery]) -> None:
+        assert session.info["tenant_id"] != stuck.id
+
+    notebook.consumer = TenantConsumer("test.effect", (Noted,), effect)
+    await note(runtime, stuck, 1)
+    await runtime.directory.set_status(stuck.slug, TenantStatus.SUSPENDED, "unpaid", ACTOR)
+    few = EventSettings(tenants_at_a_look=1, longest_pause_s=0.2)
+    async with second_process(runtime, events=few) as other, told(other, notebook, seen):
+        await note(runtime, neighbour, 1)
+        await all_told(runtime, neighbour)
+        assert await waiting(runtime, stuck) == 1
+    assert seen.numbers(neighbour) == [1]
+
+
 async def test_a_tenant_that_is_deleted_takes_its_events_along(runtime: Runtime, tenant_on: Tenantry) -> None:
     context = await tenant_on(Tier.SHARED)
     await note(runtime, context, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from strata.platform.database.lease import lease
@@ -12,8 +13,14 @@ from strata.tenancy.catalog.tables import UpgradeTroubleState
 from strata.tenancy.context import TenantContext
 from strata.tenancy.model import SHARED_SCHEMA, Tier
 from strata.tenancy.provisioning.exclusion import UPGRADE_LEASE
-from strata.tenancy.provisioning.upgrade_ledger import CANARY_FEATURE
-from strata.tenancy.provisioning.upgrade_report import OutcomeState, UpgradePlan, UpgradeReport, UpgradeRunningError
+from strata.tenancy.provisioning.upgrade_ledger import CANARY_FEATURE, UpgradeLedger
+from strata.tenancy.provisioning.upgrade_report import (
+    Outcome,
+    OutcomeState,
+    UpgradePlan,
+    UpgradeReport,
+    UpgradeRunningError,
+)
 from strata.tenancy.provisioning.upgrades import Upgrades
 from tests.builders.platform import ACTOR, FIRST_CELL, SECOND_CELL, Tenantry, admin_of, as_admin
 from tests.builders.upgrading import IMPATIENT, columns, has_column, release, upgrades_to
@@ -234,3 +241,16 @@ async def test_a_schema_from_the_future_is_left_alone(estate: Estate, upgrades: 
     assert report.complete
     assert [each.schema for each in report.of(OutcomeState.AHEAD)] == [schema]
     assert len(report.of(OutcomeState.UPGRADED)) == 9
+
+
+async def test_trouble_of_very_many_schemas_is_remembered_and_forgotten(estate: Estate) -> None:
+    """One statement takes 32,767 parameters."""
+    ledger = UpgradeLedger(estate.runtime.catalog_engine)
+    failed = [
+        Outcome("cell-9", f"t_{n}", OutcomeState.FAILED, "0001", "0002", attempts=1, error="«strata» comes first")
+        for n in range(17_000)
+    ]
+    await ledger.note(failed)
+    assert len([cell for cell, _ in await ledger.troubles() if cell == "cell-9"]) == len(failed)
+    await ledger.note([msgspec.structs.replace(each, state=OutcomeState.UPGRADED) for each in failed])
+    assert not [cell for cell, _ in await ledger.troubles() if cell == "cell-9"]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from strata.inventory.imports.errors import FileChangedError, FileUnreadableError
-from strata.inventory.imports.files import SourceFile
+from strata.inventory.imports.errors import FileChangedError, FileUnreadableError, UnpackedTooLargeError
+from strata.inventory.imports.files import ReadingGivenUpError, SourceFile
 
 TEXT = "sku,name,quantity\n" + "".join(f"a{n},Näme,1\n" for n in range(20_000))
 
@@ -46,6 +46,30 @@ def test_a_gzip_cut_off_or_damaged_is_told(tmp_path: Path, keep: float) -> None:
     file.write_bytes(spoilt)
     with pytest.raises(FileUnreadableError, match="damaged or was cut off"):
         read(file)
+
+
+def test_a_gzip_that_unpacks_to_more_than_it_may_is_read_no_further(tmp_path: Path) -> None:
+    file = tmp_path / "f.csv.gz"
+    file.write_bytes(gzip.compress(TEXT.encode()))
+    size = len(TEXT.encode())
+    with SourceFile(file, limit_bytes=size).open("utf-8") as (text, _):
+        assert text.read() == TEXT
+    with (
+        pytest.raises(UnpackedTooLargeError, match="split it") as refused,
+        SourceFile(file, limit_bytes=size - 1).open("utf-8") as (text, _),
+    ):
+        text.read()
+    assert refused.value.status == 413
+
+
+def test_given_up_nobody_reads_on(tmp_path: Path) -> None:
+    path = tmp_path / "f.csv"
+    path.write_text(TEXT * 10)
+    file = SourceFile(path)
+    with pytest.raises(ReadingGivenUpError), file.open("utf-8") as (text, _):
+        assert text.readline()
+        file.give_up()
+        text.read()
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:

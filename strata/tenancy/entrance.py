@@ -1,0 +1,172 @@
+"""The way into a tenant's home, wherever it is by then, and out again."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+from uuid import UUID
+
+import asyncpg
+from sqlalchemy.exc import DBAPIError
+
+from strata.platform.settings import FenceSettings
+from strata.tenancy.cell.door import CellSecret, Isolation, Refusal, entry_message
+from strata.tenancy.cell.engines import CellEngines, OpenCell
+from strata.tenancy.cell.fence_wait import FenceWait
+from strata.tenancy.cell.pool import CellPool
+from strata.tenancy.cell.pooled import Pooled
+from strata.tenancy.context import TenantContext
+from strata.tenancy.errors import (
+    CapabilityRefusedError,
+    CellClosedError,
+    CellUnavailableError,
+    MoveInProgressError,
+    PlacementUnsettledError,
+    TenantClosingError,
+    TenantSuspendedError,
+)
+from strata.tenancy.model import TenantStatus
+from strata.tenancy.replicas.choice import StandbyWay
+from strata.tenancy.replicas.entering import enter_standby
+
+_ENTRY_TRIES = 8
+_CONNECTION_TRIES = 8
+_RENEWED = frozenset({"28P01", "28000", "3D000"})
+"""The password or the database is not what it was when the pool was made: the catalog knows better."""
+LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+"""What asyncpg raises when a connection is gone; before the first statement that is never the caller's business.
+
+InternalClientError: the server's farewell has come between two statements, and the socket's end not yet.
+"""
+STARTING_UP = (asyncpg.CannotConnectNowError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError)
+
+
+class ContextSource(Protocol):
+    async def fresh(self, tenant_id: UUID) -> TenantContext:
+        """The context as the catalog has it now, past every cache."""
+
+
+class Entrance:
+    def __init__(self, engines: CellEngines, contexts: ContextSource, settings: FenceSettings) -> None:
+        self._engines = engines
+        self._contexts = contexts
+        self._fence = FenceWait(contexts, self._is_open, settings)
+
+    async def enter(
+        self, context: TenantContext, isolation: Isolation, *, read_only: bool
+    ) -> tuple[CellPool, Pooled, TenantContext]:
+        """Come to stand in the tenant's home; with the context that led there. Nothing of the caller's has run yet."""
+        admissible(context)
+        forgotten: set[str] = set()
+        for _ in range(_ENTRY_TRIES):
+            name = context.placement.cell
+            # The tenant may have been made read-only since the caller's context was cached.
+            read_only = read_only or context.status is TenantStatus.READ_ONLY
+            try:
+                return *await self._try_enter(context, isolation, read_only=read_only), context
+            except asyncpg.PostgresError as error:
+                match error.sqlstate:
+                    case Refusal.STALE_EPOCH:
+                        context = admissible(await self._newer_than(context))
+                    case Refusal.FENCED:
+                        context = admissible(await self._fence.wait(context))
+                    case Refusal.SERIALIZATION:
+                        continue
+                    case Refusal.TIMELINE:
+                        raise CellClosedError(name) from error
+                    case Refusal.CAPABILITY:
+                        # A cell made anew under this name has another secret by now; the catalog's counts, once.
+                        await self._engines.forget(name)
+                        if name in forgotten:
+                            raise CapabilityRefusedError(name) from error
+                        forgotten.add(name)
+                    case _ if isinstance(error, STARTING_UP):
+                        raise CellUnavailableError(name) from error
+                    case _:
+                        raise
+        raise PlacementUnsettledError(context.id)
+
+    async def enter_standby(self, way: StandbyWay, context: TenantContext) -> tuple[CellPool, Pooled] | None:
+        return await enter_standby(self._engines, way, context)
+
+    def secret_of(self, pool: str) -> CellSecret | None:
+        opened = self._engines.opened(pool)
+        return None if opened is None else opened.cell.secret
+
+    async def leave(self, pool: CellPool, pooled: Pooled, context: TenantContext) -> None:
+        """End what is still open and give the connection back, also when the caller is cancelled meanwhile."""
+        await asyncio.shield(pool.in_background(_leave(pool, pooled, context)))
+
+    def commit_behind(self, pool: CellPool, pooled: Pooled, context: TenantContext) -> None:
+        """Commit, with nobody waiting for it."""
+        _ = pool.in_background(_leave(pool, pooled, context, commit=True))
+
+    async def _try_enter(
+        self, context: TenantContext, isolation: Isolation, *, read_only: bool
+    ) -> tuple[CellPool, Pooled]:
+        name = context.placement.cell
+        for _ in range(_CONNECTION_TRIES):
+            home, pooled = await self._acquire(context)
+            message = entry_message(home.cell.secret, context.id, context.placement, isolation, read_only=read_only)
+            try:
+                await pooled.driver.enter(message)
+            except BaseException as error:
+                await self.leave(home.pool, pooled, context)
+                if not isinstance(error, LOST):
+                    raise
+                home.pool.mistrust_idle()
+            else:
+                return home.pool, pooled
+        raise CellUnavailableError(name)
+
+    async def _acquire(self, context: TenantContext, *, again: bool = True) -> tuple[OpenCell, Pooled]:
+        name = context.placement.cell
+        home = self._engines.opened(name) or await self._engines.open(name)
+        try:
+            return home, await home.pool.acquire(context.id, context.placement.schema_name)
+        except DBAPIError as error:
+            if again and getattr(error.orig, "sqlstate", None) in _RENEWED:
+                await self._engines.forget(name)
+                return await self._acquire(context, again=False)
+            raise CellUnavailableError(name) from error
+
+    async def _newer_than(self, refused: TenantContext) -> TenantContext:
+        context = await self._contexts.fresh(refused.id)
+        if context.placement != refused.placement:
+            return context
+        # A cut-over has opened the new home, and the catalog has yet to say so: the old one is refused, and the newest.
+        try:
+            return await self._fence.wait(context)
+        except MoveInProgressError:
+            raise PlacementUnsettledError(context.id) from None
+
+    async def _is_open(self, context: TenantContext) -> bool:
+        """Whether the tenant's fence lets a transaction in right now."""
+        try:
+            pool, pooled = await self._try_enter(context, Isolation.READ_COMMITTED, read_only=True)
+        except asyncpg.PostgresError as error:
+            return error.sqlstate not in {Refusal.FENCED, Refusal.STALE_EPOCH}
+        await self.leave(pool, pooled, context)
+        return True
+
+
+async def _leave(pool: CellPool, pooled: Pooled, context: TenantContext, *, commit: bool = False) -> None:
+    try:
+        # Bounded: nothing of the caller's hangs on it any more, but a place in the pool and the end of the process do.
+        async with asyncio.timeout(pool.patience_s):
+            await pooled.driver.leave(commit=commit)
+    except (asyncpg.PostgresError, *LOST):
+        pooled.driver.terminate()
+    finally:
+        pool.release(pooled, context.id)
+
+
+def admissible(context: TenantContext) -> TenantContext:
+    """Routing turns the suspended and closing away; nor do they get in by a job, or by a retry with a newer context."""
+    match context.status:
+        case TenantStatus.SUSPENDED:
+            raise TenantSuspendedError(context.id, context.status_reason)
+        case TenantStatus.CLOSING | TenantStatus.CLOSED:
+            raise TenantClosingError(context.id)
+        case _:
+            return context

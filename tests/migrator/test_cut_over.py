@@ -1,0 +1,141 @@
+"""What the cut-over meets: transactions that stay open, servers that go, answers that are lost."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sqlalchemy import text
+
+from strata.migrator import faults
+from strata.migrator.phases import Phase
+from strata.tenancy.model import TenantStatus, Tier
+from tests.builders.inventory import stocked
+from tests.builders.moving import Movers
+from tests.builders.platform import ACTOR, SECOND_CELL, Tenantry, admin_of
+from tests.builders.site import Site
+from tests.builders.traffic import assert_kept, traffic
+
+BOUND_MS = 4000.0
+
+
+async def test_a_transaction_that_stays_open_delays_the_cut_over_and_no_other_request(
+    movers: Movers, mover_tenant: Tenantry, moving_site: Site
+) -> None:
+    context = await mover_tenant(Tier.SHARED)
+    async with traffic(moving_site, context, writers=2) as ledger:
+        async with movers.runtime.tenants.transaction(context) as session:
+            await session.execute(text("SELECT 1"))
+            move = await movers.start(context, Tier.SCHEMA)
+            async with movers.working(move):
+                await movers.until(move, Phase.READY)
+                await asyncio.sleep(2)
+                now = await movers.desk.moves.get(move.id)
+                assert now.phase is Phase.READY
+                assert "has been open for" in now.progress["waiting"]
+        async with movers.keeping():
+            await movers.until(move, Phase.COMPLETED)
+    await assert_kept(movers.runtime, context, ledger)
+    assert ledger.slowest_ms < BOUND_MS
+
+
+async def test_one_that_begins_at_the_last_moment_calls_the_cut_over_off(
+    movers: Movers, mover_tenant: Tenantry
+) -> None:
+    context = await mover_tenant(Tier.SHARED)
+    inside, let_go = asyncio.Event(), asyncio.Event()
+
+    async def stay_inside() -> None:
+        async with movers.runtime.tenants.transaction(context) as session:
+            await session.execute(text("SELECT 1"))
+            inside.set()
+            await let_go.wait()
+
+    tasks: list[asyncio.Task[None]] = []
+
+    async def come_in() -> None:
+        tasks.append(asyncio.create_task(stay_inside()))
+        await inside.wait()
+
+    faults.arm("cutting_over.begin", come_in)
+    move = await movers.start(context, Tier.SCHEMA)
+    async with movers.working(move):
+        await movers.told(move, "called off")
+        async with movers.runtime.tenants.transaction(context) as session:
+            await session.execute(text("SELECT 1"))
+        let_go.set()
+        await asyncio.gather(*tasks)
+        await movers.until(move, Phase.COMPLETED)
+
+
+async def test_a_target_that_goes_within_the_window_lets_the_tenant_in_where_it_was(
+    movers: Movers, mover_tenant: Tenantry
+) -> None:
+    context = await mover_tenant(Tier.SHARED)
+    goods = await stocked(movers.runtime, context, on_hand=1)
+
+    async def end_sessions() -> None:
+        async with admin_of(movers.runtime, SECOND_CELL) as admin:
+            await admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            )
+
+    faults.arm("cutting_over.drained", end_sessions)
+    move = await movers.start(context, Tier.SCHEMA, cell=SECOND_CELL)
+    async with movers.working(move):
+        await movers.told(move, "called off")
+        await movers.until(move, Phase.COMPLETED)
+    now = await movers.runtime.contexts.fresh(context.id)
+    async with movers.runtime.tenants.reading(now) as session:
+        assert await session.scalar(text("SELECT count(*) FROM product")) == len(goods.skus)
+
+
+async def test_a_flip_whose_outcome_is_not_heard_is_looked_up(movers: Movers, mover_tenant: Tenantry) -> None:
+    context = await mover_tenant(Tier.SHARED)
+
+    async def lose_the_catalog() -> None:
+        async with movers.runtime.catalog_engine.connect() as connection:
+            await connection.execute(
+                text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            )
+
+    faults.arm("cutting_over.done", lose_the_catalog)
+    move = await movers.move(context, Tier.SCHEMA)
+    events = await movers.desk.moves.events(move.id)
+    assert [event.what for event in events].count("flipped") == 1
+
+
+async def test_a_way_back_that_keeps_too_much_of_the_log_ends_the_retention(
+    movers: Movers, mover_tenant: Tenantry
+) -> None:
+    context = await mover_tenant(Tier.SHARED)
+    move = await movers.start(context, Tier.SCHEMA, cell=SECOND_CELL, retention_s=3600)
+    async with movers.working(move, wal_cap_bytes=64 * 1024 * 1024):
+        await movers.until(move, Phase.RETAINING)
+        # A writing transaction that stays open keeps the slot where it is; the log goes on.
+        async with (
+            admin_of(movers.runtime, SECOND_CELL) as admin,
+            admin.transaction(),
+            admin_of(movers.runtime, SECOND_CELL) as other,
+        ):
+            await admin.execute("CREATE TABLE public.kept_open ()")
+            for _ in range(5):
+                await other.execute("SELECT pg_switch_wal()")
+                await other.execute("SELECT pg_logical_emit_message(false, 'x', 'y')")
+            await movers.until(move, Phase.COMPLETED)
+            await admin.execute("DROP TABLE public.kept_open")
+    events = await movers.desk.moves.events(move.id)
+    [ended] = [event for event in events if event.what == "retention ended"]
+    assert ended.detail["code"] == "way-back-lost"
+
+
+async def test_a_read_only_tenant_moves_too(movers: Movers, mover_tenant: Tenantry) -> None:
+    context = await mover_tenant(Tier.SHARED)
+    await stocked(movers.runtime, context, on_hand=1)
+    await movers.runtime.directory.set_status(context.slug, TenantStatus.READ_ONLY, "an audit", ACTOR)
+    moved = await movers.move(context, Tier.SCHEMA)
+    now = await movers.runtime.contexts.fresh(context.id)
+    assert (now.status, now.placement.tier) == (TenantStatus.READ_ONLY, moved.target.tier)

@@ -1,0 +1,118 @@
+"""A worker that is killed, or sleeps and wakes, at every point between two acts: the move goes on by itself, and holds."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import pytest
+
+from strata.migrator.moves import Move
+from strata.migrator.phases import Phase, Wish
+from strata.tenancy.model import Tier
+from tests.builders.move_worker import END_WITHIN_S, has_stopped, move_worker, wake
+from tests.builders.moving import Movers, Neighbour
+from tests.builders.platform import ACTOR, FIRST_CELL, SECOND_CELL, Platform, Tenantry
+from tests.builders.site import Site
+from tests.builders.traffic import assert_kept, traffic
+
+_STEPS = [
+    "pending",
+    "preparing",
+    "copying",
+    "catching_up",
+    "verifying",
+    "ready",
+    "cutting_over",
+    "retaining",
+    "completing",
+]
+_WINDOW = [f"cutting_over.{act}" for act in ("closed", "drained", "applied", "opened")]
+_INSIDE = [
+    "copying.published",
+    "copying.slot",
+    "copying.copied",
+    "verifying.slot",
+    "retaining.retired",
+    "completing.removed",
+]
+EVERY_POINT = [*(f"{step}.{at}" for step in _STEPS for at in ("begin", "done", "advanced")), *_INSIDE, *_WINDOW]
+# The others are walked in `make test-slow`.
+QUICK_POINTS = ["copying.slot", "cutting_over.closed", "cutting_over.opened", "retaining.begin"]
+BACKWARD = [f"rolling_back.{at}" for at in ("begin", "closed", "drained", "applied", "opened", "done", "advanced")]
+WITHDRAWING = [f"withdrawing.{at}" for at in ("begin", "retired", "removed", "done")]
+
+
+def _points(quick: list[str], every: list[str]) -> list[object]:
+    return [pytest.param(p, marks=[] if p in quick else [pytest.mark.slow]) for p in every]
+
+
+@pytest.mark.parametrize("cell", [FIRST_CELL, SECOND_CELL])
+@pytest.mark.parametrize("point", _points(QUICK_POINTS, EVERY_POINT))
+async def test_killed(
+    movers: Movers,
+    moving_platform: Platform,
+    mover_tenant: Tenantry,
+    moving_site: Site,
+    neighbour: Neighbour,
+    point: str,
+    cell: str,
+) -> None:
+    context = await mover_tenant(Tier.SHARED)
+    async with traffic(moving_site, context, writers=2) as ledger:
+        move = await movers.start(context, Tier.SCHEMA, cell=cell)
+        async with move_worker(moving_platform, faults=f"{point}=kill") as worker, asyncio.timeout(END_WITHIN_S):
+            assert await worker.wait() == -signal.SIGKILL
+        moved = await _recovered(movers, move, Phase.COMPLETED)
+    await assert_kept(movers.runtime, context, ledger)
+    assert await movers.remains(moved.id) == {}
+    assert await movers.homes_of(context) == {cell: [moved.target.schema_name]}
+    await neighbour.assert_untouched()
+
+
+@pytest.mark.parametrize("point", _points(["cutting_over.opened", "copying.copied"], EVERY_POINT))
+async def test_asleep_while_another_takes_over_and_then_awake(
+    movers: Movers, moving_platform: Platform, mover_tenant: Tenantry, moving_site: Site, point: str
+) -> None:
+    context = await mover_tenant(Tier.SHARED)
+    async with traffic(moving_site, context, writers=2) as ledger:
+        move = await movers.start(context, Tier.SCHEMA, cell=SECOND_CELL, retention_s=3600)
+        if point.startswith("completing"):
+            pytest.skip("retained here: nothing is being completed")
+        async with move_worker(moving_platform, faults=f"{point}=stop") as sleeper:
+            await has_stopped(sleeper)
+            async with movers.keeping():
+                await movers.until(move, Phase.RETAINING)
+                before = await movers.runtime.contexts.fresh(context.id)
+                wake(sleeper)
+                await asyncio.sleep(2)
+                assert (await movers.runtime.contexts.fresh(context.id)).placement == before.placement
+                assert sleeper.returncode is None
+                await movers.desk.ask(move.id, Wish.COMPLETE, ACTOR)
+                await movers.until(move, Phase.COMPLETED)
+    await assert_kept(movers.runtime, context, ledger)
+    assert await movers.remains(move.id) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", [*BACKWARD, *WITHDRAWING])
+async def test_killed_on_the_way_back(
+    movers: Movers, moving_platform: Platform, mover_tenant: Tenantry, moving_site: Site, point: str
+) -> None:
+    context = await mover_tenant(Tier.SHARED)
+    async with traffic(moving_site, context, writers=2) as ledger:
+        move = await movers.start(context, Tier.SCHEMA, cell=SECOND_CELL, retention_s=3600)
+        async with movers.working(move):
+            await movers.until(move, Phase.RETAINING)
+        await movers.desk.ask(move.id, Wish.ROLL_BACK, ACTOR)
+        async with move_worker(moving_platform, faults=f"{point}=kill") as worker, asyncio.timeout(END_WITHIN_S):
+            assert await worker.wait() == -signal.SIGKILL
+        await _recovered(movers, move, Phase.ROLLED_BACK)
+    await assert_kept(movers.runtime, context, ledger)
+    assert await movers.remains(move.id) == {}
+    assert await movers.homes_of(context) == {context.placement.cell: ["shared"]}
+
+
+async def _recovered(movers: Movers, move: Move, phase: Phase) -> Move:
+    async with movers.keeping():
+        return await movers.until(move, phase)

@@ -1,0 +1,102 @@
+"""Acts of a cut-over that come too late, from a worker that slept: each finds that its attempt is over."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from strata.migrator import fence
+from strata.migrator.errors import CalledOffError
+from strata.migrator.steps.removal import StillLivedInError, _guard
+from strata.runtime import Runtime
+from strata.tenancy.context import TenantContext
+from strata.tenancy.model import Tier
+from tests.builders.moving import Movers
+from tests.builders.platform import SECOND_CELL, Tenantry, admin_of
+
+OLD, NEW, LATER = 1_000_001, 1_000_002, 1_000_003
+E_NEXT = 500_000
+
+
+@pytest.fixture
+async def tenant(mover_tenant: Tenantry) -> TenantContext:
+    return await mover_tenant(Tier.SHARED)
+
+
+@pytest.fixture
+async def cell(moving_runtime: Runtime, tenant: TenantContext) -> AsyncIterator[asyncpg.Connection]:
+    async with admin_of(moving_runtime, tenant.placement.cell) as admin:
+        yield admin
+
+
+async def row(cell: asyncpg.Connection, tenant: TenantContext) -> tuple[str, int, int | None]:
+    found = await cell.fetchrow("SELECT state, epoch, attempt FROM strata.fence WHERE tenant_id = $1", tenant.id)
+    assert found is not None
+    return found["state"], found["epoch"], found["attempt"]
+
+
+async def test_closing_late_after_the_source_was_reopened(cell: asyncpg.Connection, tenant: TenantContext) -> None:
+    """The worker slept between `begin` and `close_source`: there was nothing to reopen, and yet it must not close now."""
+    epoch = tenant.placement.epoch
+    await fence.reopen_source(cell, tenant.id, "shared", epoch, NEW)
+    with pytest.raises(CalledOffError):
+        await fence.close_source(cell, tenant.id, epoch, OLD)
+    assert await row(cell, tenant) == ("active", epoch, NEW)
+
+
+async def test_reopening_late_after_another_attempt_has_closed(cell: asyncpg.Connection, tenant: TenantContext) -> None:
+    epoch = tenant.placement.epoch
+    await fence.close_source(cell, tenant.id, epoch, LATER)
+    await fence.reopen_source(cell, tenant.id, "shared", epoch, NEW)
+    assert await row(cell, tenant) == ("moving", epoch, LATER)
+
+
+async def test_draining_a_fence_that_somebody_else_has_shut(cell: asyncpg.Connection, tenant: TenantContext) -> None:
+    await fence.close_source(cell, tenant.id, tenant.placement.epoch, NEW)
+    with pytest.raises(asyncpg.PostgresError) as refused:
+        await fence.drain(cell, tenant.id, OLD)
+    assert refused.value.sqlstate == "SM007"
+    await fence.drain(cell, tenant.id, NEW)
+
+
+async def test_opening_a_target_late(movers: Movers, tenant: TenantContext, cell: asyncpg.Connection) -> None:
+    async with admin_of(movers.runtime, SECOND_CELL) as target:
+        await fence.open_target(target, tenant.id, "shared", E_NEXT + 1, NEW, same_cell=False)
+        with pytest.raises(CalledOffError):
+            await fence.open_target(target, tenant.id, "shared", E_NEXT, OLD, same_cell=False)
+        assert await row(target, tenant) == ("active", E_NEXT + 1, NEW)
+    with pytest.raises(CalledOffError):
+        # In one cell the row is the source's, and it is not shut.
+        await fence.open_target(cell, tenant.id, "shared", E_NEXT, NEW, same_cell=True)
+
+
+async def test_retiring_finds_the_epoch_that_is_over_and_no_other(
+    cell: asyncpg.Connection, tenant: TenantContext
+) -> None:
+    await fence.retire(cell, tenant.id, E_NEXT)
+    assert (await row(cell, tenant))[0] == "active"
+
+
+async def test_an_attempt_that_is_over_writes_nothing(movers: Movers, tenant: TenantContext) -> None:
+    move = await movers.start(tenant, Tier.SCHEMA, cell=SECOND_CELL)
+    sites = movers.keeper()._around.sites
+    end = await sites.source(move)
+    assert await end.stamp()
+    async with admin_of(movers.runtime, tenant.placement.cell) as admin:
+        await admin.execute("UPDATE strata.move_attempt SET attempt = attempt + 1 WHERE tenant_id = $1", tenant.id)
+    assert not await end.stamp()
+    with pytest.raises(asyncpg.PostgresError) as refused:
+        async with end.writing():
+            pass
+    assert refused.value.sqlstate == "SM007"
+
+
+async def test_nothing_is_deleted_where_the_tenant_lives(movers: Movers, tenant: TenantContext) -> None:
+    move = await movers.start(tenant, Tier.SCHEMA, cell=SECOND_CELL)
+    end = await movers.keeper()._around.sites.source(move)
+    assert await end.stamp()
+    async with end.admin() as connection, connection.transaction():
+        with pytest.raises(StillLivedInError):
+            await _guard(connection, end)
