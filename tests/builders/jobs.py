@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
@@ -126,7 +127,17 @@ async def working(
         yield worker
     finally:
         worker.stop()
+        await asyncio.wait([task], timeout=SOON_S)
+        # Where it hangs can be seen only now: pytest's own time limit shows no tasks.
+        assert task.done(), f"the worker does not stop:\n{_stacks()}"
         await task
+
+
+def _stacks() -> str:
+    shown = io.StringIO()
+    for task in asyncio.all_tasks():
+        task.print_stack(file=shown)
+    return shown.getvalue()
 
 
 async def ended(runtime: Runtime, job_id: int) -> JobView:
