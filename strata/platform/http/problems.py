@@ -31,6 +31,8 @@ _WHAT_TO_DO = {
     415: "The body's media type is not accepted here; send application/json.",
     429: "Too many requests; wait as long as Retry-After says.",
 }
+# Litestar says which parameter is missing in its sentence alone.
+_MISSING = re.compile(r"Missing required (\w+) parameter '([^']+)'")
 _UNEXPECTED = "Something went wrong on our side. Try again; if it persists, tell support this request's id."
 
 
@@ -156,6 +158,9 @@ def _http_problem(error: HTTPException) -> Problem:
 def _invalid(error: ValidationException) -> InvalidInputError:
     found = error.extra if isinstance(error.extra, list) else []
     errors = [_located(item) for item in found if isinstance(item, dict)]
+    if missing := _MISSING.match(error.detail):
+        source, name = missing.groups()
+        errors.append({"path": f"/{name}", "message": "is required", "in": source})
     places = ", ".join(f"{item['path'] or 'the body'}: {item['message']}" for item in errors[:3])
     detail = f"Mend and send again: {places}." if places else "A value is not acceptable; see the API's description."
     return InvalidInputError(detail, extra={"errors": errors})

@@ -142,6 +142,26 @@ async def test_what_is_refused_says_why(
     assert (await client.get("/api/v1/imports")).json()["items"] == []
 
 
+async def test_a_parameter_that_is_missing_is_named(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/api/v1/imports", content=FILE.encode())
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid-input")
+    assert answer.json()["errors"] == [{"path": "/mapping", "message": "is required", "in": "query"}]
+    assert answer.json()["detail"] == "Mend and send again: /mapping: is required."
+
+
+async def test_a_small_file_that_unpacks_to_more_than_it_may_is_refused(
+    runtime: Runtime, context: TenantContext
+) -> None:
+    async with (
+        second_process(runtime, http=HttpSettings(max_unpacked_bytes=100_000)) as other,
+        api_client(create_app(other, ROUTES), other, context) as client,
+    ):
+        bomb = gzip.compress(b"sku,name,quantity\n" + b"s,N,1\n" * 100_000)
+        answer = await upload(client, bomb)
+        assert (answer.status_code, answer.json()["code"]) == (413, "upload-too-large-unpacked")
+        assert answer.json()["limit_bytes"] == 100_000
+
+
 async def test_an_upload_may_be_larger_than_a_document_and_not_larger_than_its_own_limit(
     runtime: Runtime, context: TenantContext
 ) -> None:
