@@ -76,7 +76,6 @@ class Entrance:
                         raise CellClosedError(name) from error
                     case Refusal.CAPABILITY:
                         # A cell made anew under this name has another secret by now; the catalog's counts, once.
-                        await self._engines.forget(name)
                         if name in forgotten:
                             raise CapabilityRefusedError(name) from error
                         forgotten.add(name)
@@ -112,6 +111,8 @@ class Entrance:
                 await pooled.driver.enter(message)
             except BaseException as error:
                 await self.leave(home.pool, pooled, context)
+                if isinstance(error, asyncpg.PostgresError) and error.sqlstate == Refusal.CAPABILITY:
+                    await self._engines.forget(name, home)
                 if not isinstance(error, LOST):
                     raise
                 home.pool.mistrust_idle()
@@ -126,7 +127,7 @@ class Entrance:
             return home, await home.pool.acquire(context.id, context.placement.schema_name)
         except DBAPIError as error:
             if again and getattr(error.orig, "sqlstate", None) in _RENEWED:
-                await self._engines.forget(name)
+                await self._engines.forget(name, home)
                 return await self._acquire(context, again=False)
             raise CellUnavailableError(name) from error
 

@@ -75,8 +75,7 @@ class Admission:
         if self.try_admit(tenant_id):
             return
         if self._waiting_count >= self._waiting_limit:
-            detail = f"{self._waiting_limit} requests wait for this account's database already."
-            raise CellBusyError(detail)
+            self._make_way_for(tenant_id)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(tenant_id, deque()).append(turn)
         self._waiting_count += 1
@@ -84,7 +83,7 @@ class Admission:
             async with asyncio.timeout(self._wait_s):
                 await turn
         except BaseException as error:
-            if turn.done() and not turn.cancelled():
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
                 # The turn came in the same moment: it goes to the next.
                 self.release(tenant_id)
             else:
@@ -93,6 +92,17 @@ class Admission:
                 detail = "All connections to this account's database are busy."
                 raise CellBusyError(detail) from None
             raise
+
+    def _make_way_for(self, tenant_id: UUID) -> None:
+        """Send away the last of the longest queue, so that one tenant's flood does not turn its neighbours away."""
+        longest = max(self._waiting, key=lambda each: len(self._waiting[each]))
+        full = CellBusyError(f"{self._waiting_limit} requests wait for this account's database already.")
+        if len(self._waiting[longest]) <= len(self._waiting.get(tenant_id, ())) + 1:
+            raise full
+        turn = self._waiting[longest].pop()
+        self._waiting_count -= 1
+        if not turn.done():
+            turn.set_exception(full)
 
     def release(self, tenant_id: UUID) -> None:
         self._total -= 1

@@ -64,11 +64,17 @@ class CellEngines:
                 self._tidying = asyncio.create_task(self._tidy(), name="idle-connections")
             return self._open[name]
 
-    async def forget(self, name: str) -> None:
-        """Close a cell's pool; the next use reads the catalog again."""
-        found = self._open.pop(name, None)
-        if found is not None:
-            await found.pool.close()
+    async def forget(self, name: str, seen: OpenCell | None = None) -> None:
+        """Close a cell's pool; the next use reads the catalog again.
+
+        `seen`: unless there is a newer one by now. Many find a pool out of date at once, and each closing the one before
+        would open as many pools as there are requests.
+        """
+        found = self._open.get(name)
+        if found is None or (seen is not None and found is not seen):
+            return
+        del self._open[name]
+        await found.pool.close()
 
     async def close(self) -> None:
         if self._tidying is not None:

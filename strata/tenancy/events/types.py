@@ -62,7 +62,7 @@ class Delivery(msgspec.Struct, frozen=True):
 
 
 class TenantMoved(Event, frozen=True):
-    """The tenant lives somewhere else now. The first event of its new home."""
+    """The tenant lives somewhere else now. Soon after the cut-over; twice, perhaps, if a worker died just then."""
 
     kind: ClassVar = EventKind("tenant.moved", 1)
 

@@ -40,12 +40,13 @@ async def enter_standby(
 
 
 async def _enter(engines: CellEngines, way: StandbyWay, context: TenantContext) -> tuple[CellPool, Pooled]:
-    pool = (engines.opened(way.pool) or await engines.open(way.pool)).pool
+    home = engines.opened(way.pool) or await engines.open(way.pool)
+    pool = home.pool
     try:
         pooled = await pool.acquire(context.id, context.placement.schema_name)
     except SQLAlchemyError:
         # It answered, and said no: the password is another one by now, say. The catalog knows better.
-        await engines.forget(way.pool)
+        await engines.forget(way.pool, home)
         raise
     try:
         await pooled.driver.enter(way.message)

@@ -101,6 +101,16 @@ async def test_requests_that_give_up_leave_no_more_connections_opening_than_the_
         server.close()
 
 
+async def test_of_many_who_find_a_pool_out_of_date_none_closes_the_next_one(runtime: Runtime) -> None:
+    async with second_process(runtime, pool=ONE) as other:
+        stale = await other.engines.open(FIRST_CELL)
+        await other.engines.forget(FIRST_CELL, stale)
+        renewed = await other.engines.open(FIRST_CELL)
+        await other.engines.forget(FIRST_CELL, stale)
+        assert other.engines.opened(FIRST_CELL) is renewed
+        assert renewed is not stale
+
+
 async def test_a_result_kept_streaming_does_not_break_the_next_tenants_transaction(
     runtime: Runtime, tenant_on: Tenantry
 ) -> None:

@@ -93,6 +93,28 @@ async def test_waiting_is_bounded_in_time_and_number() -> None:
     assert gate.try_admit(B)
 
 
+async def test_a_flood_that_fills_the_queue_does_not_turn_its_neighbour_away() -> None:
+    gate = admission(2, wait_s=5.0, waiting_limit=5)
+    assert fill(gate, A) == 2
+    flood = [asyncio.create_task(gate.admit(A)) for _ in range(5)]
+    await asyncio.sleep(0)
+    neighbour = asyncio.create_task(gate.admit(B))
+    await asyncio.sleep(0)
+    assert gate.waiting == 5
+    with pytest.raises(CellBusyError, match="5 requests wait"):
+        await flood[-1]
+    with pytest.raises(CellBusyError):
+        await gate.admit(A)
+    gate.release(A)
+    await asyncio.wait_for(neighbour, 1)
+    for each in flood:
+        each.cancel()
+    await asyncio.gather(*flood, return_exceptions=True)
+    gate.release(A)
+    gate.release(B)
+    assert (gate.in_use, gate.waiting) == (0, 0)
+
+
 async def test_a_turn_that_comes_in_the_moment_of_a_cancellation_is_not_lost() -> None:
     gate = admission(1)
     assert gate.try_admit(A)
