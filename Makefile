@@ -10,7 +10,7 @@ PYTHON ?=
 # Extra arguments: make test ARGS='-k ledger -x', make run ARGS='--port 8100'
 ARGS ?=
 
-.PHONY: help setup lock run test test-slow check format bench clean
+.PHONY: help setup lock run test test-slow mutants check format bench clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -29,6 +29,9 @@ test: setup ## The tests, without the slow ones
 
 test-slow: setup ## The slow tests alone
 	@exec $(BIN)/python -m pytest -m slow --timeout 900 $(ARGS)
+
+mutants: setup ## Take the migrator's guards away one by one; a test must miss each (ARGS: names from tools/mutants.toml)
+	@exec $(BIN)/python tools/mutants.py $(ARGS)
 
 check: setup ## Lint, types, layers, dead code
 	@exec tools/check.sh "$(BIN)"

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from strata.cli.output import console, print_json, print_line
 from strata.migrator.moves import MoveEvent
-from strata.migrator.phases import Phase
+from strata.migrator.phases import FINISHED, Phase
 from strata.migrator.status import MoveStatus, status_of
 
 if TYPE_CHECKING:
@@ -68,21 +68,26 @@ def _rests(move: Move) -> bool:
 
 def _display(status: MoveStatus, events: list[MoveEvent]) -> Group:
     bars = Progress(TextColumn("{task.description:<24}"), BarColumn(40), MofNCompleteColumn())
+    copied = any(event.what == "copied" for event in events)
     for name, table in status.tables.items():
-        bars.add_task(name, completed=table["rows"], total=max(table["of"], table["rows"], 1))
-    facts = [f"{status.tenant}: {status.source} → {status.target}", f"phase {status.phase.value}"]
+        # What a table has is an estimate before it is copied; the empty ones say nothing afterwards.
+        if table["rows"] or not copied:
+            total = table["rows"] if copied else max(table["of"], table["rows"], 1)
+            bars.add_task(name, completed=table["rows"], total=total)
+    facts = [f"phase {status.phase.value}"]
     if status.rows_per_s:
         facts.append(f"{status.rows:,} rows, {status.bytes:,} bytes, {status.rows_per_s:,} rows/s")
     if status.eta_s and status.phase is Phase.COPYING:
         facts.append(f"{status.eta_s:.0f} s to go")
-    if status.lag_bytes is not None:
+    if status.lag_bytes is not None and status.phase not in FINISHED:
         facts.append(f"lag {status.lag_bytes:,} bytes")
     if status.write_block_ms is not None:
         facts.append(f"write block {status.write_block_ms:.0f} ms")
     if status.waiting:
         facts.append(f"waits: {status.waiting}")
-    told = [Text(f"{event.at:%H:%M:%S}  {event.what:<16} {_short(event)}", style="dim") for event in events]
-    return Group(Text(" · ".join(facts), style="bold"), bars, *told[-_EVENTS_SHOWN:])
+    told = [Text(f"{event.at:%H:%M:%S}  {event.what:<17} {_short(event)}", style="dim") for event in events]
+    route = f"{status.tenant}: {status.source} → {status.target}"
+    return Group(Text(route, style="bold"), Text(" · ".join(facts)), bars, *told[-_EVENTS_SHOWN:])
 
 
 def _short(event: MoveEvent) -> str:

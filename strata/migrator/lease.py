@@ -85,7 +85,7 @@ async def _renew(moves: Moves, work: Work, settings: MigratorSettings) -> None:
     while True:
         await asyncio.sleep(settings.heartbeat_s)
         try:
-            async with moves.writing() as session:
+            async with moves.writing_briefly() as session:
                 row = (
                     await session.execute(
                         update(MoveRow)

@@ -113,7 +113,7 @@ class Machine:
         before = work.move
         while True:
             try:
-                async with self._moves.writing() as session:
+                async with self._moves.writing_briefly() as session:
                     work.move = await transitions.compare_and_set(session, before, advance)
             except (SQLAlchemyError, OSError) as error:
                 log.warning("move.outcome_unknown", move=str(before.id), error=type(error).__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Select, func, or_, select, update
+from sqlalchemy import Select, func, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from strata.migrator.errors import UnknownMoveError
@@ -20,6 +21,9 @@ from strata.tenancy.model import Tier
 
 if TYPE_CHECKING:
     from sqlalchemy.sql.elements import ColumnElement
+
+SILENCE_S = 1.0
+"""How long neither the catalog nor a worker waits for the other's next word in mid-transaction."""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -145,6 +149,9 @@ def append_event(session: AsyncSession, row: MoveRow, actor: str, what: str, det
     )
 
 
+_LET_GO = text(f"SET LOCAL idle_in_transaction_session_timeout = '{SILENCE_S:g}s'")
+
+
 class Moves:
     def __init__(self, catalog: AsyncEngine) -> None:
         self._sessions = async_sessionmaker(catalog, expire_on_commit=False)
@@ -154,6 +161,24 @@ class Moves:
         """A transaction of the catalog, committed at the end of the block; never held while a cell is worked on."""
         async with self._sessions.begin() as session:
             yield session
+
+    @asynccontextmanager
+    async def writing_briefly(self) -> AsyncIterator[AsyncSession]:
+        """As `writing`, and neither side waits for the other's next word: a COMMIT or its answer that goes astray would
+        leave the move's row locked, or the fence shut. The connection ends then, and the outcome is unknown.
+        """
+        deadline: asyncio.TimerHandle | None = None
+        try:
+            async with self.writing() as session:
+                driver = (await (await session.connection()).get_raw_connection()).driver_connection
+                assert driver is not None  # noqa: S101 - it was connected just now
+                # Not asyncio.timeout: a driver that is cancelled waits for the server to say that it has heard so.
+                deadline = asyncio.get_running_loop().call_later(SILENCE_S, driver.terminate)
+                await session.execute(_LET_GO)
+                yield session
+        finally:
+            if deadline is not None:
+                deadline.cancel()
 
     async def get(self, move_id: UUID) -> Move:
         async with self._sessions() as session:

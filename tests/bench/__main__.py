@@ -37,6 +37,7 @@ from tests.bench import (
     round_trips,
     schemas,
     single_tenant,
+    write_block,
 )
 from tests.bench.benchmark import Benchmark, Stand
 from tests.bench.peer_environment import PeerEnvironment
@@ -57,6 +58,7 @@ BENCHMARKS: Mapping[str, Benchmark[Any]] = {
         imports,
         migrator_copy,
         apply,
+        write_block,
     )
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -36,6 +36,10 @@ class BenchTenant(msgspec.Struct, frozen=True):
     tier: Tier
     host: str
     token: str
+
+    @property
+    def slug(self) -> str:
+        return self.host.partition(".")[0]
 
     @property
     def headers(self) -> dict[str, str]:
@@ -75,6 +79,11 @@ async def standing(ground: Ground, *, capacity: int = SHARED_CAPACITY, **groups:
         await register(ground, runtime)
         await runtime.cells.add_shared(CELL, _SERVER, actor=ACTOR, capacity=capacity)
         yield runtime
+
+
+def opened(ground: Ground) -> AbstractAsyncContextManager[Runtime]:
+    """Of a platform that stands already."""
+    return open_runtime(settings(ground))
 
 
 async def prepare(ground: Ground) -> list[BenchTenant]:

@@ -10,6 +10,7 @@ from strata.events import relaying
 from strata.migrator import faults
 from strata.platform.settings import FenceSettings
 from strata.runtime import Runtime
+from tests.builders.breakable import Breakable, breakable
 from tests.builders.move_worker import QUICK
 from tests.builders.moving import Movers, Neighbour
 from tests.builders.platform import Platform, Tenantry, new_platform, standing
@@ -64,3 +65,10 @@ def nothing_armed() -> Iterator[None]:
 async def neighbour(moving_runtime: Runtime, mover_tenant: Tenantry) -> Neighbour:
     """Lives where the others move from and to; nobody writes to it."""
     return await Neighbour.settled(moving_runtime, mover_tenant)
+
+
+@pytest.fixture(scope="session")
+async def ground(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Breakable]:
+    """A platform whose servers a test may kill: those of the others are not touched."""
+    async with breakable(tmp_path_factory.mktemp("ground")) as made:
+        yield made

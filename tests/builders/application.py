@@ -1,0 +1,69 @@
+"""The application as a process of its own, to be killed and started again on the same port."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import uvicorn
+
+from strata.app import create_app
+from strata.platform.settings import Settings
+from strata.runtime import open_runtime
+from tests.builders.command import clean_environment, environment_for
+from tests.builders.platform import Platform
+
+START_WITHIN_S = 60.0
+
+
+@asynccontextmanager
+async def application(platform: Platform, port: int) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Answers when the block begins; killed at its end if it still runs."""
+    environment = environment_for(platform) | {
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "STRATA_FENCE__WAIT_S": "30",
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.builders.application",
+        str(port),
+        env=clean_environment(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        async with asyncio.timeout(START_WITHIN_S):
+            while not await _listens(port):
+                assert process.returncode is None, "the application has ended"
+                await asyncio.sleep(0.05)
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def _listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+async def _main(port: int) -> None:
+    async with open_runtime(Settings()) as runtime:
+        config = uvicorn.Config(create_app(runtime), port=port, log_config=None, lifespan="off", ws="none")
+        await uvicorn.Server(config).serve()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(int(sys.argv[1])))
