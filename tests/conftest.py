@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings as hypothesis_settings
 
 from strata.platform.embedded import EmbeddedRedis
@@ -15,6 +16,18 @@ from tests.servers import PostgresServer, RedisServer, TestServers
 # Time limits are pytest-timeout's: an example that waits for a busy machine is no failure.
 hypothesis_settings.register_profile("strata", deadline=None)
 hypothesis_settings.load_profile("strata")
+
+# Unconfigured, structlog prints to standard output, where commands that run in this process print their document: a
+# line of another test's runtime would get into it. So lines go to `logging`, which pytest shows beside a failure.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.format_exc_info,
+        structlog.processors.KeyValueRenderer(key_order=["event"]),
+    ],
+    logger_factory=structlog.stdlib.LoggerFactory(),
+)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 not done (standard error says why and what to do), 2 the c
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -24,6 +25,7 @@ from strata.cli.seed import seed
 from strata.cli.up import up
 from strata.cli.worker import worker
 from strata.platform.errors import BadRequestError
+from strata.platform.logging import configure_logging
 
 FAILED = 1
 INTERRUPTED = 130
@@ -79,6 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(words: Sequence[str]) -> int:
     """Run one command line and return its exit code; whatever can be expected to fail ends in a sentence."""
     as_json = "--json" in words
+    # Before anything can say a word: unconfigured, structlog writes to standard output, which is the document's alone.
+    configure_logging("cli", level=logging.WARNING, as_json=as_json or None)
     try:
         outcome = app(args=list(words), prog_name="strata", standalone_mode=False)
     except TyperException as error:

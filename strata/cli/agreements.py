@@ -39,7 +39,7 @@ def set_document(
     async def act(runtime: Runtime) -> None:
         await runtime.directory.set_document(slug, facet.value, document or None, actor())
 
-    perform(act, data_dir, as_json=as_json)
+    perform(act, data_dir)
     if as_json:
         print_json({"slug": slug, "facet": facet.value, "document": document})
     else:

@@ -42,7 +42,7 @@ def add(
         )
         return made, await _cell(runtime, name)
 
-    made, cell = perform(act, data_dir, as_json=as_json)
+    made, cell = perform(act, data_dir)
     if as_json:
         print_json({"created": made, **msgspec.to_builtins(cell)})
     else:
@@ -56,7 +56,7 @@ def list_cells(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     async def act(runtime: Runtime) -> list[CellSummary]:
         return await runtime.registry.cells()
 
-    cells = perform(act, data_dir, as_json=as_json)
+    cells = perform(act, data_dir)
     if as_json:
         print_json({"cells": cells})
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Annotated
@@ -15,7 +14,6 @@ from strata.cli.catalog_database import make_catalog
 from strata.cli.options import AsJson, DataDir
 from strata.cli.output import print_json, print_line, print_table
 from strata.cli.surroundings import perform, settings_for, with_servers
-from strata.platform.logging import configure_logging
 from strata.runtime import Runtime
 from strata.tenancy.cell.schema_revisions import CONTROL_SCHEMA
 from strata.tenancy.provisioning.upgrade_report import (
@@ -48,14 +46,13 @@ def upgrade(
 
     Exit code 1: something was left behind; strata db status says what and why. Run it again at any time.
     """
-    configure_logging("cli", level=logging.WARNING, as_json=as_json or None)
     if not dry_run:
         asyncio.run(make_catalog(with_servers(settings_for(data_dir))))
 
     async def act(runtime: Runtime) -> UpgradeReport:
         return await runtime.upgrades.run(UpgradePlan(canary, jobs, dry_run))
 
-    report = perform(act, data_dir, as_json=as_json)
+    report = perform(act, data_dir)
     if as_json:
         counts = Counter(each.state.value for each in report.outcomes)
         print_json({**msgspec.structs.asdict(report), "complete": report.complete, "counts": counts})
@@ -120,7 +117,7 @@ def status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     async def act(runtime: Runtime) -> list[SchemaStatus]:
         return await runtime.upgrades.status()
 
-    schemas = perform(act, data_dir, as_json=as_json)
+    schemas = perform(act, data_dir)
     behind = [each for each in schemas if not each.current]
     if as_json:
         print_json({"current": not behind, "schemas": [_described(each) for each in schemas]})

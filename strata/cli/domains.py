@@ -36,7 +36,7 @@ def add(slug: Slug, hostname: Hostname, data_dir: DataDir = None, as_json: AsJso
             raise InvalidInputError(detail)
         return await runtime.domains.add(slug, host.name, actor())
 
-    domain = perform(act, data_dir, as_json=as_json)
+    domain = perform(act, data_dir)
     if as_json:
         print_json(domain)
     else:
@@ -50,7 +50,7 @@ def list_domains(slug: Slug, data_dir: DataDir = None, as_json: AsJson = False) 
     async def act(runtime: Runtime) -> list[Domain]:
         return await runtime.domains.list(slug)
 
-    domains = perform(act, data_dir, as_json=as_json)
+    domains = perform(act, data_dir)
     if as_json:
         print_json({"domains": domains})
         return
@@ -68,7 +68,7 @@ def remove(slug: Slug, hostname: Hostname, data_dir: DataDir = None, as_json: As
     async def act(runtime: Runtime) -> None:
         await runtime.domains.remove(slug, hostname.lower().rstrip("."), actor())
 
-    perform(act, data_dir, as_json=as_json)
+    perform(act, data_dir)
     if as_json:
         print_json({"removed": hostname})
     else:

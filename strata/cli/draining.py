@@ -18,7 +18,7 @@ def perform_drain(kind: DrainKind, name: str, *, undo: bool, show: bool, data_di
             return None
         return await (runtime.drains.due(kind, name) if show else runtime.drains.begin(kind, name, actor()))
 
-    plan = perform(act, data_dir, as_json=as_json)
+    plan = perform(act, data_dir)
     if as_json:
         print_json({"kind": kind, "subject": name, "draining": plan is not None, "plan": plan})
     elif plan is None:

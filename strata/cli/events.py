@@ -31,7 +31,7 @@ def dead(slug: Slug, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     async def act(runtime: Runtime) -> list[DeadLetter]:
         return await dead_letters.dead_letters(runtime.tenants, await runtime.contexts.get_by_slug(slug))
 
-    letters = perform(act, data_dir, as_json=as_json)
+    letters = perform(act, data_dir)
     if as_json:
         print_json({"dead_letters": [_document(letter) for letter in letters]})
         return
@@ -53,7 +53,7 @@ def retry(slug: Slug, letter: Letter, data_dir: DataDir = None, as_json: AsJson 
         context = await runtime.contexts.get_by_slug(slug)
         await dead_letters.retry(runtime.tenants, context, consumers(runtime), letter)
 
-    perform(act, data_dir, as_json=as_json)
+    perform(act, data_dir)
     _said({"retried": str(letter)}, "Delivered.", as_json=as_json)
 
 
@@ -64,7 +64,7 @@ def discard(slug: Slug, letter: Letter, data_dir: DataDir = None, as_json: AsJso
     async def act(runtime: Runtime) -> None:
         await dead_letters.discard(runtime.tenants, await runtime.contexts.get_by_slug(slug), letter)
 
-    perform(act, data_dir, as_json=as_json)
+    perform(act, data_dir)
     _said({"discarded": str(letter)}, "Discarded.", as_json=as_json)
 
 
@@ -75,7 +75,7 @@ def usage(slug: Slug, data_dir: DataDir = None, as_json: AsJson = False) -> None
     async def act(runtime: Runtime) -> list[UsageLine]:
         return await Usage(runtime.catalog_engine, {}).of((await runtime.directory.get(slug)).id)
 
-    lines = perform(act, data_dir, as_json=as_json)
+    lines = perform(act, data_dir)
     if as_json:
         print_json({"usage": lines})
         return
@@ -91,7 +91,7 @@ def rebuild_aggregates(slug: Slug, data_dir: DataDir = None, as_json: AsJson = F
     async def act(runtime: Runtime) -> int:
         return await rebuild(runtime.tenants, await runtime.contexts.get_by_slug(slug))
 
-    wrong = perform(act, data_dir, as_json=as_json)
+    wrong = perform(act, data_dir)
     _said({"changed": wrong}, f"{wrong} rows were not as the ledger says, and are now.", as_json=as_json)
 
 

@@ -73,7 +73,7 @@ def import_file(
             await write_report(runtime.tenants, context, summary.run.id, report)
         return summary
 
-    summary = perform(act, data_dir, as_json=as_json)
+    summary = perform(act, data_dir)
     if as_json:
         print_json({"event": "summary", **msgspec.to_builtins(summary)})
     else:
@@ -96,7 +96,7 @@ def _queue(
         async with runtime.tenants.transaction(context) as session:
             return await queueing.accept(session, order, actor=actor(), again=again)
 
-    run = perform(act, data_dir, as_json=as_json)
+    run = perform(act, data_dir)
     if as_json:
         print_json({"event": "queued", **msgspec.to_builtins(run)})
     elif run.state is ImportState.DONE:

@@ -56,7 +56,7 @@ def list_jobs(
         )
         return jobs, await _slugs(runtime, jobs)
 
-    jobs, slugs = perform(act, data_dir, as_json=as_json)
+    jobs, slugs = perform(act, data_dir)
     if as_json:
         print_json({"jobs": jobs})
         return
@@ -82,7 +82,7 @@ def retry(
         chosen = await _chosen(runtime, ids, every=every, tenant=tenant, name=name)
         return await _each(runtime, "jobs.retry", chosen, runtime.jobs.store.retry)
 
-    _say("retried", perform(act, data_dir, as_json=as_json), as_json=as_json)
+    _say("retried", perform(act, data_dir), as_json=as_json)
 
 
 @app.command("discard")
@@ -100,7 +100,7 @@ def discard(
         chosen = await _chosen(runtime, ids, every=every, tenant=tenant, name=name)
         return await _each(runtime, "jobs.discard", chosen, runtime.jobs.store.discard)
 
-    _say("discarded", perform(act, data_dir, as_json=as_json), as_json=as_json)
+    _say("discarded", perform(act, data_dir), as_json=as_json)
 
 
 async def _chosen(

@@ -57,7 +57,7 @@ def plan(
     async def act(runtime: Runtime) -> Plan:
         return await runtime.desk.plan(Order(slug, to, cell=cell, server=server))
 
-    planned = perform(act, data_dir, as_json=as_json)
+    planned = perform(act, data_dir)
     if as_json:
         print_json(planned)
         return
@@ -87,7 +87,7 @@ def start(
     async def act(runtime: Runtime) -> Move:
         return await runtime.desk.start(order, actor())
 
-    move = perform(act, data_dir, as_json=as_json)
+    move = perform(act, data_dir)
     if as_json:
         print_json(status_of(move))
         return
@@ -102,7 +102,7 @@ def watch(name: MoveId = "", data_dir: DataDir = None, as_json: AsJson = False) 
     async def act(runtime: Runtime) -> None:
         await watch_move(runtime, name, as_json=as_json)
 
-    perform(act, data_dir, as_json=as_json)
+    perform(act, data_dir)
 
 
 @app.command("status")
@@ -112,7 +112,7 @@ def status(name: MoveId = "", data_dir: DataDir = None, as_json: AsJson = False)
     async def act(runtime: Runtime) -> Move:
         return await runtime.desk.find(name)
 
-    move = perform(act, data_dir, as_json=as_json)
+    move = perform(act, data_dir)
     if as_json:
         print_json(status_of(move))
         return
@@ -140,7 +140,7 @@ def list_moves(
     async def act(runtime: Runtime) -> list[Move]:
         return await runtime.desk.moves.newest(slug=slug, unfinished=unfinished, limit=limit)
 
-    moves = perform(act, data_dir, as_json=as_json)
+    moves = perform(act, data_dir)
     if as_json:
         print_json({"moves": [status_of(move) for move in moves]})
         return
@@ -200,7 +200,7 @@ def verify(name: MoveId, data_dir: DataDir = None, as_json: AsJson = False) -> N
         around = surroundings(runtime)
         return await compare_by_itself(around, await runtime.desk.find(name))
 
-    comparison = perform(act, data_dir, as_json=as_json)
+    comparison = perform(act, data_dir)
     if as_json:
         print_json({"equal": comparison.equal, **msgspec.to_builtins(comparison)})
     else:
@@ -223,7 +223,7 @@ def reap(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     async def act(runtime: Runtime) -> list[Reaped]:
         return await Reaper(surroundings(runtime)).reap()
 
-    reaped = perform(act, data_dir, as_json=as_json)
+    reaped = perform(act, data_dir)
     if as_json:
         print_json({"reaped": reaped})
         return
@@ -239,7 +239,7 @@ def _ask(name: str, wish: Wish, data_dir: DataDir, *, as_json: bool) -> None:
         found = await runtime.desk.find(name)
         return await runtime.desk.ask(found.id, wish, actor())
 
-    move = perform(act, data_dir, as_json=as_json)
+    move = perform(act, data_dir)
     if as_json:
         print_json(status_of(move))
     else:

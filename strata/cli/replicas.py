@@ -41,7 +41,7 @@ def add(
         await add_replica(runtime.registry, runtime.replicas, server, name, url, actor=actor())
         return next(replica for replica in await runtime.replicas.all(server) if replica.name == name)
 
-    replica = perform(act, data_dir, as_json=as_json)
+    replica = perform(act, data_dir)
     if as_json:
         print_json(replica)
     else:
@@ -59,7 +59,7 @@ def list_replicas(
     async def act(runtime: Runtime) -> list[ReplicaSummary]:
         return await runtime.replicas.all(server)
 
-    replicas = perform(act, data_dir, as_json=as_json)
+    replicas = perform(act, data_dir)
     if as_json:
         print_json({"replicas": replicas})
         return
@@ -77,7 +77,7 @@ def remove(server: ServerName, name: ReplicaName, data_dir: DataDir = None, as_j
     async def act(runtime: Runtime) -> None:
         await runtime.replicas.remove(server, name, actor())
 
-    perform(act, data_dir, as_json=as_json)
+    perform(act, data_dir)
     if as_json:
         print_json({"removed": name, "server": server})
     else:

@@ -53,7 +53,7 @@ def seed(
             return await seed_demo_tenants(runtime)
         return [await seed_tenant(runtime, (await runtime.directory.get(slug)).id, assortment) for slug in slugs]
 
-    outcomes = perform(act, data_dir, as_json=as_json)
+    outcomes = perform(act, data_dir)
     if as_json:
         print_json({"tenants": outcomes})
         return
@@ -75,7 +75,7 @@ def _keep_busy(slug: str, rate: int, seconds: int | None, data_dir: Path | None,
     async def act(runtime: Runtime) -> Verdict:
         return await run_traffic(runtime, slug, rate=rate, seconds=seconds, as_json=as_json)
 
-    verdict = perform(act, data_dir, as_json=as_json)
+    verdict = perform(act, data_dir)
     if as_json:
         print_json({"event": "verdict", "holds": verdict.holds, **msgspec.to_builtins(verdict)})
     else:

@@ -69,7 +69,7 @@ def add(
         )
         return await _server(runtime, name)
 
-    server = perform(act, data_dir, as_json=as_json)
+    server = perform(act, data_dir)
     if as_json:
         print_json(server)
     else:
@@ -83,7 +83,7 @@ def list_servers(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     async def act(runtime: Runtime) -> list[ServerSummary]:
         return await runtime.registry.servers()
 
-    servers = perform(act, data_dir, as_json=as_json)
+    servers = perform(act, data_dir)
     if as_json:
         print_json({"servers": servers})
         return

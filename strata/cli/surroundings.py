@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import pwd
 import socket
@@ -18,7 +17,6 @@ from pydantic import SecretStr
 from strata.platform.database import addresses
 from strata.platform.embedded.directory import ServerDirectory
 from strata.platform.errors import ConfigurationError, StrataError, UnavailableError
-from strata.platform.logging import configure_logging
 from strata.platform.settings import Settings
 from strata.runtime import Runtime, open_runtime
 
@@ -134,9 +132,8 @@ async def connected(data_dir: Path | None) -> AsyncIterator[Runtime]:
         yield runtime
 
 
-def perform(act: Callable[[Runtime], Awaitable[T]], data_dir: Path | None, *, as_json: bool) -> T:
+def perform(act: Callable[[Runtime], Awaitable[T]], data_dir: Path | None) -> T:
     """Run one act of a command that ends, connected to catalog and Redis."""
-    configure_logging("cli", level=logging.WARNING, as_json=as_json or None)
 
     async def connect_and_act() -> T:
         async with connected(data_dir) as runtime:

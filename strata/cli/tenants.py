@@ -59,7 +59,7 @@ def create(
         created = await runtime.provisioning.create(new, actor())
         return created, await runtime.directory.get(slug), tenant_url(runtime.settings, slug)
 
-    created, tenant, url = perform(act, data_dir, as_json=as_json)
+    created, tenant, url = perform(act, data_dir)
     if as_json:
         print_json({"created": created.created, **msgspec.to_builtins(tenant), "url": url})
         return
@@ -83,7 +83,7 @@ def list_tenants(
     async def act(runtime: Runtime) -> list[TenantSummary]:
         return await runtime.directory.find(search=search, status=status, after=after, limit=limit)
 
-    found = perform(act, data_dir, as_json=as_json)
+    found = perform(act, data_dir)
     if as_json:
         print_json({"tenants": found, "next_after": found[-1].slug if len(found) == limit else None})
         return
@@ -115,7 +115,7 @@ def show(slug: Slug, data_dir: DataDir = None, as_json: AsJson = False) -> None:
         }
         return shown, history
 
-    tenant, history = perform(act, data_dir, as_json=as_json)
+    tenant, history = perform(act, data_dir)
     if as_json:
         print_json({**tenant, "history": history})
         return
@@ -163,7 +163,7 @@ def delete(
     async def act(runtime: Runtime) -> Removal:
         return await runtime.provisioning.delete(slug, actor())
 
-    removal = perform(act, data_dir, as_json=as_json)
+    removal = perform(act, data_dir)
     if as_json:
         print_json(removal)
         return
@@ -184,7 +184,7 @@ def _set_status(slug: str, status: TenantStatus, reason: str | None, data_dir: D
     async def act(runtime: Runtime) -> TenantSummary:
         return await runtime.directory.set_status(slug, status, reason, actor())
 
-    tenant = perform(act, data_dir, as_json=as_json)
+    tenant = perform(act, data_dir)
     if as_json:
         print_json(tenant)
     else:

@@ -55,7 +55,7 @@ def issue(
             "url": tenant_url(runtime.settings, slug),
         }
 
-    issued = perform(act, data_dir, as_json=as_json)
+    issued = perform(act, data_dir)
     if as_json:
         print_json(issued)
     else:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-import structlog
 
 from strata.cli import run
+from tests.builders.logs import logging_as_it_was
 from tests.builders.platform import Platform
 
 PROGRAM = [sys.executable, "-m", "strata"]
@@ -38,8 +37,9 @@ class Said(msgspec.Struct, frozen=True):
 
     @property
     def error(self) -> dict[str, Any]:
-        """The JSON object that standard error ends with."""
-        error: dict[str, Any] = json.loads(self.err.splitlines()[-1])
+        """The JSON object with which the command ended; log lines, also of others in this process, stand around it."""
+        said: list[dict[str, Any]] = [json.loads(line) for line in self.err.splitlines() if line.startswith("{")]
+        [error] = [each for each in said if "detail" in each and "logger" not in each]
         return error
 
 
@@ -77,20 +77,6 @@ class Command:
         said = await self(*words, "--json")
         assert said.code == 0, said.err or said.out
         return said.document
-
-
-@contextmanager
-def logging_as_it_was() -> Iterator[None]:
-    """A command configures logging for its process, which here is pytest's."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    configuration = structlog.get_config()
-    try:
-        yield
-    finally:
-        logging.captureWarnings(capture=False)
-        root.handlers, root.level = handlers, level
-        structlog.configure(**configuration)
 
 
 @asynccontextmanager

@@ -32,7 +32,9 @@ class Noted(Event, frozen=True):
 
 
 class Notebook:
-    """A consumer outside that remembers everything it is told, repeats included."""
+    """A consumer outside that remembers what it is told, each event once: a relay that is cut short between telling and
+    marking tells again, and consumers drop repeats by the event's id.
+    """
 
     def __init__(self, name: str = "test.notebook", *, fails_at: int | None = None) -> None:
         self.heard: dict[UUID, list[Delivery]] = {}
@@ -49,7 +51,9 @@ class Notebook:
         if any(isinstance(each.event, Noted) and each.event.number == self.fails_at for each in deliveries):
             message = "this one I cannot deal with"
             raise RuntimeError(message)
-        self.heard.setdefault(context.id, []).extend(deliveries)
+        known = self.heard.setdefault(context.id, [])
+        ids = {each.id for each in known}
+        known.extend(each for each in deliveries if each.id not in ids)
 
     def numbers(self, context: TenantContext) -> list[int]:
         return [each.event.number for each in self.heard.get(context.id, []) if isinstance(each.event, Noted)]

@@ -6,11 +6,14 @@ import io
 import json
 import secrets
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
+from strata import __version__
 from strata.identity.roles import Role
 from strata.platform.tokens import Audience
 from strata.runtime import Runtime
@@ -206,6 +209,17 @@ async def test_failures_have_a_code_and_a_sentence(strata: Command, words: list[
     plain = await strata(*words)
     assert plain.code == code
     assert plain.err.strip() == said.error["detail"]
+
+
+def test_log_lines_go_to_standard_error_whatever_the_command(tmp_path: Path) -> None:
+    """Also of one that ends before it has connected to anything: the document has standard output for itself."""
+    program = (
+        "import structlog; from strata.cli import run\n"
+        "run(['--version']); structlog.get_logger('strata').warning('said')"
+    )
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert process.stdout == f"{__version__}\n"
+    assert json.loads(process.stderr)["event"] == "said"
 
 
 async def test_an_unreachable_catalog_is_a_sentence(strata: Command, monkeypatch: pytest.MonkeyPatch) -> None:

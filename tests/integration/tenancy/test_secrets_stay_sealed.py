@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import structlog
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -20,6 +19,7 @@ from strata.runtime import Runtime
 from strata.tenancy.model import Tier
 from strata.tenancy.provisioning.servers import add_server
 from strata.tenancy.provisioning.tenants import NewTenant
+from tests.builders.logs import logging_as_it_was
 from tests.builders.platform import ACTOR, FIRST_CELL, Platform, Tenantry, admin_of, as_admin, new_platform, standing
 from tests.servers import PostgresServer, RedisServer
 
@@ -50,17 +50,13 @@ def log() -> io.StringIO:
 @pytest.fixture
 def everything_logged(log: io.StringIO) -> object:
     """As a process of ours logs, at DEBUG, with SQLAlchemy's echo and asyncpg included."""
-    root = logging.getLogger()
-    kept, level, configuration = root.handlers[:], root.level, structlog.get_config()
-    configure_logging("tests", level=logging.DEBUG, as_json=True, stream=log)
-    for name in ("sqlalchemy.engine", "sqlalchemy.pool", "asyncpg", "asyncio", "alembic"):
-        logging.getLogger(name).setLevel(logging.DEBUG)
-    yield
-    for name in ("sqlalchemy.engine", "sqlalchemy.pool", "asyncpg", "asyncio", "alembic"):
-        logging.getLogger(name).setLevel(logging.NOTSET)
-    root.handlers[:], root.level = kept, level
-    structlog.configure(**configuration)
-    logging.captureWarnings(capture=False)
+    with logging_as_it_was():
+        configure_logging("tests", level=logging.DEBUG, as_json=True, stream=log)
+        for name in ("sqlalchemy.engine", "sqlalchemy.pool", "asyncpg", "asyncio", "alembic"):
+            logging.getLogger(name).setLevel(logging.DEBUG)
+        yield
+        for name in ("sqlalchemy.engine", "sqlalchemy.pool", "asyncpg", "asyncio", "alembic"):
+            logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 async def secrets_of(runtime: Runtime, cells: list[str]) -> list[str]:

@@ -10,20 +10,17 @@ import pytest
 import structlog
 
 from strata.platform.logging import configure_logging
+from tests.builders.logs import logging_as_it_was
 
 SECRET = "hunter2"
 
 
 @pytest.fixture
 def logged() -> Iterator[io.StringIO]:
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
     stream = io.StringIO()
-    configure_logging("app", as_json=True, stream=stream)
-    yield stream
-    logging.captureWarnings(capture=False)
-    root.handlers, root.level = handlers, level
-    structlog.reset_defaults()
+    with logging_as_it_was():
+        configure_logging("app", as_json=True, stream=stream)
+        yield stream
 
 
 def lines(stream: io.StringIO) -> list[dict[str, object]]:
@@ -88,15 +85,9 @@ def test_warnings_are_logged(logged: io.StringIO) -> None:
 
 def test_a_terminal_gets_text_without_secrets() -> None:
     stream = io.StringIO()
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    try:
+    with logging_as_it_was():
         configure_logging("cli", as_json=False, stream=stream)
         structlog.get_logger("strata").info("connected", dsn=f"postgresql://u:{SECRET}@h/d")
-    finally:
-        logging.captureWarnings(capture=False)
-        root.handlers, root.level = handlers, level
-        structlog.reset_defaults()
 
     assert "connected" in stream.getvalue()
     assert SECRET not in stream.getvalue()
