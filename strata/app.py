@@ -42,7 +42,7 @@ from strata.platform.http.problem_description import describe_problems
 from strata.platform.http.problems import ErrorPage, ProblemResponses
 from strata.platform.metrics import HttpMetrics
 from strata.platform.redis_link import RedisLink
-from strata.platform.settings import HttpSettings, Settings
+from strata.platform.settings import Settings
 from strata.platform.tokens import Claims, TokenAuthority
 from strata.platform.web.assets import StaticAssets
 from strata.routing.host import Hosts
@@ -53,6 +53,7 @@ from strata.tenancy.catalog.registry import Registry
 from strata.tenancy.catalog.tenants import TenantDirectory
 from strata.tenancy.context import TenantContext
 from strata.tenancy.context_cache import ContextCache
+from strata.tenancy.entitlements.desk import EntitlementDesk
 from strata.tenancy.jobs import JobQueue
 from strata.tenancy.provisioning.tenants import Provisioning
 from strata.tenancy.session import Tenants
@@ -78,6 +79,8 @@ class AppRuntime(Protocol):
     def tokens(self) -> TokenAuthority: ...
     @property
     def directory(self) -> TenantDirectory: ...
+    @property
+    def entitlements(self) -> EntitlementDesk: ...
     @property
     def registry(self) -> Registry: ...
     @property
@@ -172,44 +175,28 @@ def _dependencies(runtime: AppRuntime) -> dict[str, Provide]:
     async def provide_tenants(context: TenantContext) -> Tenants:  # noqa: ARG001 - the chain
         return tenants
 
-    # These are for sign-in and for the staff's routes, which are few and rarely asked for: no chain needed.
-    async def provide_tokens() -> TokenAuthority:
-        return runtime.tokens
-
-    async def provide_http_settings() -> HttpSettings:
-        return runtime.settings.http
-
-    async def provide_catalog_engine() -> AsyncEngine:
-        return runtime.catalog_engine
-
-    async def provide_directory() -> TenantDirectory:
-        return runtime.directory
-
-    async def provide_registry() -> Registry:
-        return runtime.registry
-
-    async def provide_provisioning() -> Provisioning:
-        return runtime.provisioning
-
-    async def provide_desk() -> Desk:
-        return runtime.desk
-
-    async def provide_jobs() -> JobQueue:
-        return runtime.jobs
-
     return {
         "claims": Provide(provide_claims),
         "context": Provide(provide_context),
         "tenants": Provide(provide_tenants),
-        "tokens": Provide(provide_tokens),
-        "http_settings": Provide(provide_http_settings),
-        "catalog_engine": Provide(provide_catalog_engine),
-        "directory": Provide(provide_directory),
-        "registry": Provide(provide_registry),
-        "provisioning": Provide(provide_provisioning),
-        "jobs": Provide(provide_jobs),
-        "desk": Provide(provide_desk),
+        # These are for sign-in and for the staff's routes, which are few and rarely asked for: no chain needed.
+        "tokens": _lend(runtime.tokens),
+        "http_settings": _lend(runtime.settings.http),
+        "catalog_engine": _lend(runtime.catalog_engine),
+        "directory": _lend(runtime.directory),
+        "entitlements": _lend(runtime.entitlements),
+        "registry": _lend(runtime.registry),
+        "provisioning": _lend(runtime.provisioning),
+        "jobs": _lend(runtime.jobs),
+        "desk": _lend(runtime.desk),
     }
+
+
+def _lend(service: object) -> Provide:
+    async def provide() -> object:
+        return service
+
+    return Provide(provide)
 
 
 def _jwks(tokens: TokenAuthority) -> ControllerRouterHandler:

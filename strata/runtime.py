@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from uuid import UUID
 
 import msgspec
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from strata.inventory import quotas
 from strata.migrator.desk import CHANNEL, Desk
 from strata.migrator.moves import Moves
 from strata.migrator.sites import Sites
@@ -30,6 +32,7 @@ from strata.tenancy.catalog.tenants import TenantDirectory
 from strata.tenancy.cell.engines import CellEngines
 from strata.tenancy.context_cache import ContextCache
 from strata.tenancy.context_loader import ContextLoader
+from strata.tenancy.entitlements.desk import Counted, EntitlementDesk
 from strata.tenancy.events.bell import Bell
 from strata.tenancy.jobs import JobQueue
 from strata.tenancy.model import Tier
@@ -57,6 +60,7 @@ class Runtime(msgspec.Struct, frozen=True):
     engines: CellEngines
     tenants: Tenants
     directory: TenantDirectory
+    entitlements: EntitlementDesk
     domains: Domains
     cells: CellBuilder
     homes: dict[Tier, Home]
@@ -115,6 +119,7 @@ async def open_runtime(settings: Settings, *, upgrade: bool = False) -> AsyncIte
         await tokens.start()
         if upgrade:
             await upgrades.cells()
+        tenants = Tenants(engines, contexts, settings.fence, bell.ring, standbys)
         yield Runtime(
             settings=settings,
             catalog_url=catalog_url,
@@ -124,8 +129,9 @@ async def open_runtime(settings: Settings, *, upgrade: bool = False) -> AsyncIte
             contexts=contexts,
             registry=registry,
             engines=engines,
-            tenants=Tenants(engines, contexts, settings.fence, bell.ring, standbys),
+            tenants=tenants,
             directory=TenantDirectory(catalog, contexts.announce),
+            entitlements=EntitlementDesk(catalog, contexts.announce, _counter(contexts, tenants)),
             domains=Domains(catalog, contexts.announce),
             cells=cells,
             homes=home,
@@ -137,6 +143,14 @@ async def open_runtime(settings: Settings, *, upgrade: bool = False) -> AsyncIte
             desk=Desk(Moves(catalog), Sites(catalog, registry), cells, settings.migrator, _waker(link)),
             tokens=tokens,
         )
+
+
+def _counter(contexts: ContextCache, tenants: Tenants) -> Counted:
+    async def count(tenant_id: UUID) -> Mapping[str, int]:
+        async with tenants.reading(await contexts.get_by_id(tenant_id)) as session:
+            return await quotas.in_use(session)
+
+    return count
 
 
 def _waker(link: RedisLink) -> Callable[[], Awaitable[None]]:

@@ -48,7 +48,15 @@ def open_worker(
     """`queues`: None for all; `jobs`: None for all that Strata has, tests add their own."""
     registry = JobRegistry(all_jobs() if jobs is None else jobs)
     imports = runtime.settings.imports
-    services = Services(runtime.provisioning, runtime.jobs, runtime.jobs.store, settings, imports, ImportPace(imports))
+    services = Services(
+        runtime.provisioning,
+        runtime.entitlements,
+        runtime.jobs,
+        runtime.jobs.store,
+        settings,
+        imports,
+        ImportPace(imports),
+    )
     scope = TenantScope(runtime.contexts, runtime.tenants, runtime.jobs, services)
     scheduler = Scheduler(
         runtime.catalog_engine,

@@ -15,7 +15,7 @@ import typer
 from typer.exceptions import TyperException
 
 from strata import __version__
-from strata.cli import cells, database, domains, events, jobs, migrate, servers, tenants, tokens
+from strata.cli import cells, database, domains, entitlements, events, jobs, migrate, servers, tenants, tokens
 from strata.cli.agreements import set_document
 from strata.cli.doctor import doctor
 from strata.cli.failures import named
@@ -58,6 +58,10 @@ app.command("doctor")(doctor)
 app.command("import")(import_file)
 app.add_typer(tenants.app, name="tenant")
 tenants.app.command("set")(set_document)
+tenants.app.command("plan")(entitlements.plan)
+tenants.app.command("entitlements")(entitlements.entitlements)
+tenants.app.command("grant")(entitlements.grant)
+tenants.app.command("revoke")(entitlements.revoke)
 app.add_typer(domains.app, name="domain")
 app.add_typer(servers.app, name="server")
 app.add_typer(cells.app, name="cell")

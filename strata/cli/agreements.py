@@ -15,10 +15,10 @@ from strata.cli.output import print_json, print_line
 from strata.cli.surroundings import actor, perform
 from strata.platform.errors import BadRequestError
 from strata.runtime import Runtime
-from strata.tenancy.facets.registry import FACETS
+from strata.tenancy.facets.registry import DOCUMENTS
 
 # Typer shows and checks an enum's values; these are the facets there are.
-FacetName = StrEnum("FacetName", [facet.name for facet in FACETS])  # type: ignore[misc]
+FacetName = StrEnum("FacetName", [facet.name for facet in DOCUMENTS])  # type: ignore[misc]
 
 
 class UnreadableDocumentError(BadRequestError):
@@ -28,13 +28,13 @@ class UnreadableDocumentError(BadRequestError):
 
 def set_document(
     slug: Slug,
-    facet: Annotated[FacetName, typer.Argument(metavar="FACET", help="features, limits, settings or branding.")],
+    facet: Annotated[FacetName, typer.Argument(metavar="FACET", help="settings or branding.")],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A JSON object; - for standard input; {} for defaults.")],
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Replace a tenant's features, limits, settings or branding; members left out have their defaults."""
-    document = next(each for each in FACETS if each.name == facet.value).check(_read(file))
+    """Replace a tenant's settings or branding; members left out have their defaults."""
+    document = next(each for each in DOCUMENTS if each.name == facet.value).check(_read(file))
 
     async def act(runtime: Runtime) -> None:
         await runtime.directory.set_document(slug, facet.value, document or None, actor())

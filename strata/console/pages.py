@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from litestar import Request, Response, get, post
@@ -10,24 +9,20 @@ from litestar.response import Redirect
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from strata.console.audit_trail import history_of
+from strata.console.surroundings import PAGES, frame_for
 from strata.console.tenants import StatusChange, change_status, tenants_page
-from strata.identity.pages.frame import staff_frame
 from strata.identity.permissions import Permission, requires
 from strata.platform.errors import InvalidInputError
 from strata.platform.paging import Paging
 from strata.platform.tokens import Claims
-from strata.platform.web.pages import Destination, Frame, Pages, wants_part
+from strata.platform.web.pages import wants_part
 from strata.tenancy.catalog.registry import Registry
 from strata.tenancy.catalog.tenants import TenantDirectory
 from strata.tenancy.model import TenantStatus
 
-_TENANTS = Destination("Tenants", "/tenants", "tenants")
-_CELLS = Destination("Cells", "/cells", "cells")
 _PER_PAGE = 50
 _HISTORY_PER_PAGE = 25
 _CHANGEABLE = (TenantStatus.ACTIVE, TenantStatus.READ_ONLY, TenantStatus.SUSPENDED)
-
-PAGES = Pages(Path(__file__).with_name("templates"))
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -42,7 +37,7 @@ async def tenants(
     return PAGES.page(
         template,
         request,
-        _frame(claims),
+        frame_for(claims),
         page=page,
         q=q,
         chosen=chosen.value if chosen else "",
@@ -84,7 +79,7 @@ async def cells(request: AnyRequest, registry: Registry, claims: Claims) -> Resp
     return PAGES.page(
         "console/cells.html",
         request,
-        _frame(claims),
+        frame_for(claims),
         cells=await registry.cells(),
         servers=await registry.servers(),
     )
@@ -112,7 +107,7 @@ async def _tenant_page(
     return PAGES.page(
         template,
         request,
-        _frame(claims),
+        frame_for(claims),
         422 if problem else 200,
         tenant=found,
         history=history,
@@ -128,10 +123,3 @@ def _changeable(status: str) -> TenantStatus:
         message = "Choose what the tenant's status shall be."
         raise InvalidInputError(message)
     return TenantStatus(status)
-
-
-def _frame(claims: Claims) -> Frame:
-    shown = [_TENANTS] if Permission.STAFF_TENANTS_READ in claims.permissions else []
-    if Permission.STAFF_CELLS_READ in claims.permissions:
-        shown.append(_CELLS)
-    return staff_frame(claims, tuple(shown))

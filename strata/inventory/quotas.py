@@ -10,12 +10,12 @@ from __future__ import annotations
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.orm import Mapped
 
 from strata.platform.errors import ForbiddenError
 from strata.tenancy.scoping import TenantModel
-from strata.tenancy.session import TenantSession
+from strata.tenancy.session import TenantReadSession, TenantSession
 
 
 class Quota(StrEnum):
@@ -85,6 +85,12 @@ async def take_up_to(session: TenantSession, quota: Quota, limit: int | None, am
 
 async def give_back(session: TenantSession, quota: Quota, amount: int = 1) -> None:
     await session.execute(_ADD, {**_of(session, quota), "amount": -amount})
+
+
+async def in_use(session: TenantReadSession) -> dict[str, int]:
+    """By quota; what was never counted is left out."""
+    rows = await session.execute(select(QuotaCounter.name, QuotaCounter.used))
+    return {row.name: row.used for row in rows}
 
 
 def _of(session: TenantSession, quota: Quota) -> dict[str, UUID | str | int | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
@@ -26,6 +27,8 @@ class TenantContext(msgspec.Struct, frozen=True, omit_defaults=True):
     plan: str
     version: int
     placement: Placement
+    plan_version: int = 1
+    created_at: datetime | None = None
     status_reason: str | None = None
     parent_id: UUID | None = None
     features: Features = Features()

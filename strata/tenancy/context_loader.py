@@ -20,7 +20,7 @@ from strata.tenancy.context import TenantContext
 from strata.tenancy.facets.base import Facet
 from strata.tenancy.facets.registry import FACETS
 from strata.tenancy.model import Placement, TenantStatus, Tier
-from strata.tenancy.plans import plan_named
+from strata.tenancy.plans import Plan, plan_held
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +61,7 @@ class CatalogUnavailableError(UnavailableError):
 
 
 class ContextLoader:
-    def __init__(self, engine: AsyncEngine, facets: Iterable[Facet[Any, Any]] = FACETS) -> None:
+    def __init__(self, engine: AsyncEngine, facets: Iterable[Facet[Any]] = FACETS) -> None:
         # One statement needs no BEGIN and ROLLBACK around it.
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._facets = tuple(facets)
@@ -93,6 +93,8 @@ class ContextLoader:
                 TenantRow.status,
                 TenantRow.status_reason,
                 TenantRow.plan,
+                TenantRow.plan_version,
+                TenantRow.created_at,
                 TenantRow.parent_id,
                 TenantRow.version,
                 CellRow.name.label("cell"),
@@ -121,10 +123,10 @@ class ContextLoader:
         status = TenantStatus(row.status)
         if status not in _ROUTABLE or row.cell is None:
             return TenantSnapshot(id=row.id, version=row.version, context=None)
-        _known_plan(row.plan, row.slug)
+        plan = _known_plan(row.plan, row.plan_version, row.slug)
         fields = row._mapping  # noqa: SLF001 - SQLAlchemy's public name for it
         decoded: dict[str, Any] = {
-            facet.name: self._decoded(facet, fields[_FACET + facet.name], row) for facet in self._facets
+            facet.name: self._decoded(facet, fields[_FACET + facet.name], plan, row.id) for facet in self._facets
         }
         context = TenantContext(
             id=row.id,
@@ -132,6 +134,8 @@ class ContextLoader:
             name=row.name,
             status=status,
             plan=row.plan,
+            plan_version=row.plan_version,
+            created_at=row.created_at,
             version=row.version,
             placement=Placement(cell=row.cell, tier=Tier(row.tier), schema_name=row.schema_name, epoch=row.epoch),
             status_reason=row.status_reason,
@@ -141,16 +145,16 @@ class ContextLoader:
         return TenantSnapshot(row.id, row.version, context, frozenset(row.domains))
 
     @staticmethod
-    def _decoded(facet: Facet[Any, Any], document: object, row: Row[Any]) -> msgspec.Struct:
+    def _decoded(facet: Facet[Any], document: object, plan: Plan, tenant_id: UUID) -> msgspec.Struct:
         try:
-            return cast("msgspec.Struct", facet.decode(document, row.plan))
+            return cast("msgspec.Struct", facet.decode(document, plan))
         except (msgspec.ValidationError, TypeError, ValueError) as error:
             # One bad document must not take a tenant down; what its plan gives is safe, and the log says what to mend.
-            log.error("facet.unreadable", tenant_id=str(row.id), facet=facet.name, error=str(error))  # noqa: TRY400
-            return cast("msgspec.Struct", facet.decode(None, row.plan))
+            log.error("facet.unreadable", tenant_id=str(tenant_id), facet=facet.name, error=str(error))  # noqa: TRY400
+            return cast("msgspec.Struct", facet.decode(None, plan))
 
 
-def _labelled(facet: Facet[Any, Any]) -> ColumnElement[Any]:
+def _labelled(facet: Facet[Any]) -> ColumnElement[Any]:
     return facet.expression().label(_FACET + facet.name)
 
 
@@ -158,9 +162,9 @@ def _routed() -> tuple[ColumnElement[bool], ...]:
     return DomainRow.verified_at.is_not(None), DomainRow.certificate_status == CertificateStatus.ACTIVE
 
 
-def _known_plan(plan: str, slug: str) -> None:
+def _known_plan(plan: str, version: int, slug: str) -> Plan:
     try:
-        plan_named(plan)
+        return plan_held(plan, version)
     except InvalidInputError as error:
         message = f"tenant {slug}: {error.detail}"
         raise ConfigurationError(message) from None

@@ -3,8 +3,9 @@
     strata:{<tenant id>}:context     hash: generation, version, body (msgpack of TenantSnapshot)
     strata:name:slug:<slug>          tenant id; strata:name:domain:<host> likewise
 
-`generation` names the running Redis and the shape of the body. After a restart or a fail-over Redis may hold what it
-held earlier, and another release may write other fields: both look like a miss. An entry lives for what is left of the
+`generation` names the running Redis, the shape of the body and the plan catalogue that it was computed with. After a
+restart or a fail-over Redis may hold what it held earlier, and another release may write other fields or know other
+plans: all of these look like a miss. An entry lives for what is left of the
 time-to-live counted from the catalog read, by Redis's clock, so that no two machines need to agree on the time.
 """
 
@@ -20,6 +21,7 @@ import structlog
 
 from strata.platform.redis_link import RedisDownError, RedisLink
 from strata.tenancy.context_loader import NameKind, TenantSnapshot
+from strata.tenancy.plans import catalogue
 
 log = structlog.get_logger(__name__)
 
@@ -134,7 +136,7 @@ class ContextStore:
         return True
 
     def _generation(self) -> bytes:
-        return f"{self._link.run_id}:{_SHAPE}".encode()
+        return f"{self._link.run_id}:{_SHAPE}:{catalogue().digest}".encode()
 
 
 def _context_key(tenant_id: UUID) -> str:

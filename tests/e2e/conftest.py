@@ -125,3 +125,18 @@ def signed_in(site: Site, visitor: Callable[..., Awaitable[Page]]) -> Visit:
         return page
 
     return sign_in
+
+
+@pytest.fixture
+def staff_page(site: Site, visitor: Callable[..., Awaitable[Page]]) -> Callable[..., Awaitable[Page]]:
+    """`page = await staff_page("/tenants")`: on the console, signed in as one of the staff."""
+
+    async def sign_in(path: str, **options: Any) -> Page:  # noqa: ANN401
+        page = await visitor(**options)
+        await page.goto(site.url("console", path))
+        await page.get_by_label("Access token").fill(site.staff_token())
+        await page.get_by_role("button", name="Sign in").click()
+        await page.wait_for_url(f"**{path}")
+        return page
+
+    return sign_in

@@ -10,6 +10,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from datetime import time as time_of_day
 from uuid import UUID
 
 import msgspec
@@ -31,10 +33,12 @@ from strata.inventory.imports.schemas import RunOut
 from strata.inventory.imports.survey import Survey, survey
 from strata.inventory.quotas import QuotaExceededError
 from strata.platform.errors import BadRequestError, ConflictError, InvalidInputError, StrataError
-from strata.platform.jobs.declaration import Queue, Retry
+from strata.platform.jobs.declaration import NoArguments, Queue, Retry
+from strata.platform.jobs.schedules import Daily
 from strata.platform.settings import ImportSettings
 from strata.tenancy.errors import ConcurrentUpdateError
 from strata.tenancy.jobs import JobQueue, TenantJob, tenant_job
+from strata.tenancy.plans import plan_held
 from strata.tenancy.session import TenantSession
 
 log = structlog.get_logger(__name__)
@@ -95,7 +99,20 @@ async def import_batch(job: TenantJob, arguments: PostBatch) -> None:
         await _defer(job.jobs, job.context.id, PostBatch(arguments.import_id, settled.upcoming))
 
 
-JOBS = (plan_import, import_batch)
+@tenant_job("inventory.forget-refusals", schedule=Daily(time_of_day(3, 25), spread_s=3600))
+async def forget_refusals(job: TenantJob, _arguments: NoArguments) -> None:
+    """Lines that imports refused, after as many days as the tenant's plan keeps them."""
+    days = plan_held(job.context.plan, job.context.plan_version).retention.import_refusals_days
+    if days is None:
+        return
+    before = datetime.now(UTC) - timedelta(days=days)
+    while True:
+        async with job.tenants.transaction(job.context) as session:
+            if not await repository.forget_refusals(session, before):
+                return
+
+
+JOBS = (plan_import, import_batch, forget_refusals)
 
 
 async def _defer(jobs: JobQueue, tenant_id: UUID, batch: PostBatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -37,6 +37,19 @@ _EXPECTED_AT = case(
         ImportRun.updated_at + func.make_interval(0, 0, 0, 0, 0, 0, _LEFT_S, type_=Interval),
     )
 ).label("expected_at")
+_FORGOTTEN_AT_ONCE = 5000
+_FORGET_REFUSALS = text(
+    """
+    WITH gone AS (
+        DELETE FROM import_refusal WHERE tenant_id = :tenant AND id IN (
+            SELECT f.id FROM import_refusal f JOIN import_run r ON r.tenant_id = f.tenant_id AND r.id = f.run_id
+            WHERE f.tenant_id = :tenant AND r.finished_at < :before
+            LIMIT :most)
+        RETURNING 1
+    )
+    SELECT count(*) FROM gone
+    """
+)
 _RUN: tuple[ColumnElement[Any] | InstrumentedAttribute[Any], ...] = (
     ImportRun.id,
     ImportRun.file_name,
@@ -279,6 +292,14 @@ _ON_HAND = text(
       ON s.tenant_id = :tenant AND s.product_id = p.id AND s.bin_id = b.id AND s.batch = ''
     """
 )
+
+
+async def forget_refusals(session: TenantSession, before: datetime) -> bool:
+    """Some of those of imports that ended before; False: there are no more."""
+    gone = await session.scalar(
+        _FORGET_REFUSALS, {"tenant": session.info["tenant_id"], "before": before, "most": _FORGOTTEN_AT_ONCE}
+    )
+    return bool(gone)
 
 
 async def on_hand(session: TenantSession, skus: Sequence[str], bin_code: str) -> dict[str, int]:

@@ -128,6 +128,8 @@ class TenantRow(CatalogModel):
     status: Mapped[str]
     status_reason: Mapped[str | None]
     plan: Mapped[str]
+    plan_version: Mapped[int] = mapped_column(Integer, server_default=text("1"))
+    """The terms it bought (plans.toml); a newer version of the plan is not its own until staff move it."""
     region: Mapped[str | None]
     """Pinned to this region; None: anywhere."""
     parent_id: Mapped[UUID | None] = mapped_column(ForeignKey("tenant.id"))
@@ -213,6 +215,41 @@ class TenantDocumentRow(CatalogModel):
     facet: Mapped[str] = mapped_column(primary_key=True)
     document: Mapped[dict[str, Any]] = mapped_column(JSONB)
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class EntitlementRow(CatalogModel):
+    """What was agreed with a tenant beside its plan (tenancy/entitlements); what has ended stays, with who ended it."""
+
+    __tablename__ = "entitlement"
+    __table_args__ = (
+        CheckConstraint("kind IN ('add-on', 'feature', 'limit')", name="kind_known"),
+        CheckConstraint("amount >= 0", name="amount_not_negative"),
+        CheckConstraint("kind <> 'add-on' OR amount > 0", name="pieces_counted"),
+        CheckConstraint("given OR kind = 'feature'", name="withheld_features_alone"),
+        Index(
+            "uq_entitlement_current",
+            "tenant_id",
+            "kind",
+            "name",
+            unique=True,
+            postgresql_where=text("ended_at IS NULL"),
+        ),
+        Index("ix_entitlement_expiring", "expires_at", postgresql_where=text("ended_at IS NULL")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenant.id"))
+    kind: Mapped[str]
+    name: Mapped[str]
+    amount: Mapped[int | None]
+    given: Mapped[bool] = mapped_column(Boolean, default=True, server_default=text("true"))
+    reason: Mapped[str]
+    granted_by: Mapped[str]
+    granted_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    ended_by: Mapped[str | None]
+    ended_why: Mapped[str | None]
 
 
 class AuditRow(CatalogModel):

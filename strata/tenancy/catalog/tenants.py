@@ -16,7 +16,6 @@ from strata.tenancy.catalog.audit import record
 from strata.tenancy.catalog.tables import CellRow, PlacementRow, TenantDocumentRow, TenantRow
 from strata.tenancy.errors import UnknownTenantError
 from strata.tenancy.model import TenantStatus, Tier
-from strata.tenancy.plans import plan_named
 
 Announce = Callable[[UUID], Awaitable[None]]
 """Tells every process that a tenant has changed; called after the commit."""
@@ -31,6 +30,7 @@ class TenantSummary(msgspec.Struct, frozen=True):
     status: TenantStatus
     status_reason: str | None
     plan: str
+    plan_version: int
     region: str | None
     tier: Tier | None
     cell: str | None
@@ -54,6 +54,7 @@ def _summary(tenant: TenantRow, placement: PlacementRow | None, cell: str | None
         status=TenantStatus(tenant.status),
         status_reason=tenant.status_reason,
         plan=tenant.plan,
+        plan_version=tenant.plan_version,
         region=tenant.region,
         tier=Tier(placement.tier) if placement is not None else None,
         cell=cell,
@@ -107,25 +108,16 @@ class TenantDirectory:
             message = f"A tenant is not made {status.value} by hand."
             raise ConflictError(message)
         async with self._sessions.begin() as session:
-            row = await self._locked(session, slug)
+            row = await locked_tenant(session, slug)
             row.status, row.status_reason = status, reason
             record(session, actor, f"tenant.{status.value}", slug, tenant_id=row.id, detail={"reason": reason})
-        await self._announce(row.id)
-        return await self.get(slug)
-
-    async def set_plan(self, slug: str, plan: str, actor: str) -> TenantSummary:
-        plan_named(plan)
-        async with self._sessions.begin() as session:
-            row = await self._locked(session, slug)
-            record(session, actor, "tenant.plan", slug, tenant_id=row.id, detail={"from": row.plan, "to": plan})
-            row.plan = plan
         await self._announce(row.id)
         return await self.get(slug)
 
     async def set_document(self, slug: str, facet: str, document: dict[str, object] | None, actor: str) -> None:
         """Replace what a facet keeps for a tenant; None brings its defaults back. The caller has validated it."""
         async with self._sessions.begin() as session:
-            row = await self._locked(session, slug)
+            row = await locked_tenant(session, slug)
             if document is None:
                 await session.execute(
                     delete(TenantDocumentRow).where(
@@ -141,14 +133,15 @@ class TenantDirectory:
             record(session, actor, f"tenant.{facet}", slug, tenant_id=row.id, detail={"document": document})
         await self._announce(row.id)
 
-    @staticmethod
-    async def _locked(session: AsyncSession, slug: str) -> TenantRow:
-        row = await session.scalar(
-            select(TenantRow).where(TenantRow.slug == slug, TenantRow.status != TenantStatus.CLOSED).with_for_update()
-        )
-        if row is None:
-            raise UnknownTenantError(slug)
-        if TenantStatus(row.status) not in _SETTABLE:
-            message = f"Tenant «{slug}» is {row.status}: it cannot be changed now."
-            raise ConflictError(message)
-        return row
+
+async def locked_tenant(session: AsyncSession, slug: str) -> TenantRow:
+    """For a change of it, until the end of the transaction; UnknownTenantError, or ConflictError while it comes or goes."""
+    row = await session.scalar(
+        select(TenantRow).where(TenantRow.slug == slug, TenantRow.status != TenantStatus.CLOSED).with_for_update()
+    )
+    if row is None:
+        raise UnknownTenantError(slug)
+    if TenantStatus(row.status) not in _SETTABLE:
+        message = f"Tenant «{slug}» is {row.status}: it cannot be changed now."
+        raise ConflictError(message)
+    return row

@@ -14,16 +14,29 @@ from sqlalchemy import ColumnElement, select
 
 from strata.platform.errors import InvalidInputError
 from strata.tenancy.catalog.tables import TenantDocumentRow, TenantRow
+from strata.tenancy.plans import Plan
 
-Kept = TypeVar("Kept", bound=msgspec.Struct)
 Shown = TypeVar("Shown", bound=msgspec.Struct)
 
 
-class Facet(ABC, Generic[Kept, Shown]):
-    """A sparse document in `tenant_document`, of the form `kept`, shown in the context as what `decode` makes of it."""
-
-    def __init__(self, name: str, kept: type[Kept]) -> None:
+class Facet(ABC, Generic[Shown]):
+    def __init__(self, name: str) -> None:
         self.name = name
+
+    @abstractmethod
+    def expression(self) -> ColumnElement[object]:
+        """What it keeps of the tenant of the enclosing query, as one value of jsonb."""
+
+    @abstractmethod
+    def decode(self, document: object, plan: Plan) -> Shown:
+        """What the context shows. Lenient about members it does not know: a newer version may have written them."""
+
+
+class PlainFacet(Facet[Shown]):
+    """A sparse document in `tenant_document`, shown as it is kept, with the struct's defaults for what is left out."""
+
+    def __init__(self, name: str, kept: type[Shown]) -> None:
+        super().__init__(name)
         self.kept = kept
 
     def expression(self) -> ColumnElement[object]:
@@ -34,9 +47,8 @@ class Facet(ABC, Generic[Kept, Shown]):
             .scalar_subquery()
         )
 
-    @abstractmethod
-    def decode(self, document: object, plan: str) -> Shown:
-        """What the context shows. Lenient about members it does not know: a newer version may have written them."""
+    def decode(self, document: object, plan: Plan) -> Shown:  # noqa: ARG002 - the same on every plan
+        return msgspec.convert(document or {}, self.kept)
 
     def check(self, document: object) -> dict[str, object]:
         """The document, if it may be kept for a tenant; InvalidInputError names the member that may not."""
@@ -53,13 +65,6 @@ class Facet(ABC, Generic[Kept, Shown]):
             what, _, where = str(error).partition(" - at `$.")
             raise _invalid(f"/{where.rstrip('`')}", what) from None
         return document
-
-
-class PlainFacet(Facet[Kept, Kept]):
-    """Shown as it is kept, with the struct's defaults for what is left out."""
-
-    def decode(self, document: object, plan: str) -> Kept:  # noqa: ARG002 - the same on every plan
-        return msgspec.convert(document or {}, self.kept)
 
 
 def _invalid(path: str, message: str) -> InvalidInputError:

@@ -1,11 +1,16 @@
-"""What a plan allows, and what was agreed with one tenant besides: features (names) and limits (numbers)."""
+"""Features (names) and limits (numbers): what plan, add-ons and overrides come to (tenancy/entitlements)."""
 
 from __future__ import annotations
 
-import msgspec
+from collections.abc import Sequence
 
+import msgspec
+from sqlalchemy import ColumnElement, func, or_, select
+
+from strata.tenancy.catalog.tables import EntitlementRow, TenantRow
+from strata.tenancy.entitlements.grants import Grant, GrantKind, entitled
 from strata.tenancy.facets.base import Facet
-from strata.tenancy.plans import Limits, plan_named
+from strata.tenancy.plans import Limits, Plan
 
 
 class Features(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -15,24 +20,49 @@ class Features(msgspec.Struct, frozen=True, omit_defaults=True):
         return feature in self.names
 
 
-class FeatureAgreement(msgspec.Struct, frozen=True):
-    """Features that one tenant has, or lacks, whatever its plan says."""
+def _grants(*kinds: GrantKind) -> ColumnElement[object]:
+    grant = func.jsonb_build_object(
+        "kind",
+        EntitlementRow.kind,
+        "name",
+        EntitlementRow.name,
+        "amount",
+        EntitlementRow.amount,
+        "given",
+        EntitlementRow.given,
+    )
+    return (
+        select(func.jsonb_agg(grant))
+        .where(
+            EntitlementRow.tenant_id == TenantRow.id,
+            EntitlementRow.kind.in_(kinds),
+            EntitlementRow.ended_at.is_(None),
+            or_(EntitlementRow.expires_at.is_(None), EntitlementRow.expires_at > func.now()),
+        )
+        .correlate(TenantRow)
+        .scalar_subquery()
+    )
 
-    on: frozenset[str] = frozenset()
-    off: frozenset[str] = frozenset()
+
+def _read(document: object) -> Sequence[Grant]:
+    return msgspec.convert(document or [], list[Grant])
 
 
-class FeaturesFacet(Facet[FeatureAgreement, Features]):
-    def decode(self, document: object, plan: str) -> Features:
-        agreed = msgspec.convert(document or {}, FeatureAgreement)
-        return Features((plan_named(plan).features | agreed.on) - agreed.off)
+class FeaturesFacet(Facet[Features]):
+    def expression(self) -> ColumnElement[object]:
+        return _grants(GrantKind.FEATURE, GrantKind.ADD_ON)
+
+    def decode(self, document: object, plan: Plan) -> Features:
+        return Features(entitled(plan, _read(document)).feature_names())
 
 
-class LimitsFacet(Facet[Limits, Limits]):
-    def decode(self, document: object, plan: str) -> Limits:
-        agreed = msgspec.convert(document or {}, dict[str, int | None])
-        return msgspec.structs.replace(plan_named(plan).limits, **agreed)
+class LimitsFacet(Facet[Limits]):
+    def expression(self) -> ColumnElement[object]:
+        return _grants(GrantKind.LIMIT, GrantKind.ADD_ON)
+
+    def decode(self, document: object, plan: Plan) -> Limits:
+        return entitled(plan, _read(document)).limit_values()
 
 
-FEATURES = FeaturesFacet("features", FeatureAgreement)
-LIMITS = LimitsFacet("limits", Limits)
+FEATURES = FeaturesFacet("features")
+LIMITS = LimitsFacet("limits")

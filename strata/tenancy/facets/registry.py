@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from strata.tenancy.facets.base import Facet
+from strata.tenancy.facets.base import Facet, PlainFacet
 from strata.tenancy.facets.branding import BRANDING
 from strata.tenancy.facets.entitlements import FEATURES, LIMITS
 from strata.tenancy.facets.tenant_settings import TENANT_SETTINGS
 
-FACETS: tuple[Facet[Any, Any], ...] = (FEATURES, LIMITS, TENANT_SETTINGS, BRANDING)
+DOCUMENTS: tuple[PlainFacet[Any], ...] = (TENANT_SETTINGS, BRANDING)
+"""Those that keep a document that staff can replace."""
+FACETS: tuple[Facet[Any], ...] = (FEATURES, LIMITS, *DOCUMENTS)
 """Each is named after the field of TenantContext that it fills."""

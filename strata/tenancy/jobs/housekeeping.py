@@ -11,6 +11,7 @@ from strata.platform.jobs.declaration import NoArguments, PlatformJob, platform_
 from strata.platform.jobs.schedules import Daily, Every
 from strata.platform.jobs.store import JobState, JobStore
 from strata.platform.settings import JobSettings
+from strata.tenancy.entitlements.desk import EntitlementDesk
 from strata.tenancy.jobs.declaration import TenantJob, tenant_job
 from strata.tenancy.jobs.models import JobRun
 from strata.tenancy.provisioning.tenants import Provisioning
@@ -31,6 +32,13 @@ async def sweep(job: PlatformJob, _arguments: NoArguments) -> None:
 async def keep_spares(job: PlatformJob, _arguments: NoArguments) -> None:
     """Make schemas for tenants to come, so that they need not wait for their tables."""
     await job.services.get(Provisioning).stock.refill()
+
+
+@platform_job("tenancy.end-entitlements", schedule=Every(minutes=1 / 6))
+async def end_entitlements(job: PlatformJob, _arguments: NoArguments) -> None:
+    """See to it that what was granted for a time ends in time: contexts made before would show it for minutes."""
+    while await job.services.get(EntitlementDesk).end_expired():
+        pass
 
 
 @platform_job("platform.purge-jobs", schedule=Every(minutes=10))
@@ -55,4 +63,4 @@ async def forget_job_runs(job: TenantJob, _arguments: NoArguments) -> None:
         await session.execute(delete(JobRun).where(JobRun.done_at < datetime.now(UTC) - MARKS_KEPT))
 
 
-JOBS = (sweep, keep_spares, purge_jobs, forget_job_runs)
+JOBS = (sweep, keep_spares, end_entitlements, purge_jobs, forget_job_runs)

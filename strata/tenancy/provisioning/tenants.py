@@ -25,6 +25,7 @@ from strata.tenancy.catalog.tables import (
     AuditRow,
     CellRow,
     DomainRow,
+    EntitlementRow,
     PlacementRow,
     ServerRow,
     TenantDocumentRow,
@@ -225,6 +226,7 @@ class Provisioning:
                 name=new.name,
                 status=TenantStatus.PROVISIONING,
                 plan=plan,
+                plan_version=plan_named(plan).version,
                 region=new.region,
                 parent_id=parent_id,
             )
@@ -325,7 +327,7 @@ class Provisioning:
     async def _forget(session: AsyncSession, site: Site) -> None:
         """Take placement, domains and documents out of the catalog, and the cell with its only tenant."""
         await release(session, Holder.REMOVAL, str(site.tenant_id))
-        for row in (PlacementRow, DomainRow, TenantDocumentRow):
+        for row in (PlacementRow, DomainRow, TenantDocumentRow, EntitlementRow):
             await session.execute(delete(row).where(row.tenant_id == site.tenant_id))
         if site.cell.kind == CellKind.DEDICATED:
             await session.execute(delete(CellRow).where(CellRow.id == site.cell.id))

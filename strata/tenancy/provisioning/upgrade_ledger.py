@@ -20,11 +20,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from strata.platform.ids import new_id
 from strata.tenancy.catalog.tables import (
     CellRow,
+    EntitlementRow,
     PlacementRow,
-    TenantDocumentRow,
     UpgradeTroubleRow,
     UpgradeTroubleState,
 )
+from strata.tenancy.entitlements.grants import GrantKind
 from strata.tenancy.model import Holder
 from strata.tenancy.provisioning.exclusion import Claim, claim_free, release, schema_subject
 from strata.tenancy.provisioning.upgrade_report import Outcome, OutcomeState, Trouble
@@ -66,8 +67,13 @@ class UpgradeLedger:
     async def residents(self) -> dict[tuple[str, str], Resident]:
         """By cell and schema."""
         marked = (
-            select(TenantDocumentRow.tenant_id)
-            .where(TenantDocumentRow.facet == "features", TenantDocumentRow.document["on"].contains([CANARY_FEATURE]))
+            select(EntitlementRow.tenant_id)
+            .where(
+                EntitlementRow.kind == GrantKind.FEATURE,
+                EntitlementRow.name == CANARY_FEATURE,
+                EntitlementRow.given,
+                EntitlementRow.ended_at.is_(None),
+            )
             .subquery()
         )
         async with self._catalog.connect() as connection:

@@ -11,6 +11,8 @@ import pytest
 from strata.platform.database.lease import lease
 from strata.tenancy.catalog.tables import UpgradeTroubleState
 from strata.tenancy.context import TenantContext
+from strata.tenancy.entitlements.desk import NewGrant
+from strata.tenancy.entitlements.grants import GrantKind
 from strata.tenancy.model import SHARED_SCHEMA, Tier
 from strata.tenancy.provisioning.exclusion import UPGRADE_LEASE
 from strata.tenancy.provisioning.upgrade_ledger import CANARY_FEATURE, UpgradeLedger
@@ -50,6 +52,15 @@ async def spoil(estate: Estate, tenant: TenantContext) -> None:
 async def mend(estate: Estate, tenant: TenantContext) -> None:
     async with admin_of(estate.runtime, tenant.placement.cell) as admin:
         await admin.execute(f'ALTER TABLE "{tenant.placement.schema_name}".product DROP COLUMN {COLUMN}')
+
+
+async def mark(estate: Estate, tenant: TenantContext) -> None:
+    canary = NewGrant(GrantKind.FEATURE, CANARY_FEATURE, "goes first")
+    await estate.runtime.entitlements.grant(tenant.slug, canary, ACTOR)
+
+
+async def unmark(estate: Estate, tenant: TenantContext) -> None:
+    await estate.runtime.entitlements.revoke(tenant.slug, GrantKind.FEATURE, CANARY_FEATURE, "done", ACTOR)
 
 
 async def test_every_schema_on_every_tier_gets_it_once(estate: Estate, upgrades: Upgrades) -> None:
@@ -113,7 +124,7 @@ async def test_a_failure_is_one_tenants_alone(estate: Estate, upgrades: Upgrades
 
 async def test_the_canary_stops_the_run(estate: Estate, upgrades: Upgrades) -> None:
     victim = estate.schemas[4]
-    await estate.runtime.directory.set_document(victim.slug, "features", {"on": [CANARY_FEATURE]}, ACTOR)
+    await mark(estate, victim)
     await spoil(estate, victim)
     report = await upgrades.run(UpgradePlan(canary=1))
     assert report.stopped_at_canary
@@ -125,12 +136,12 @@ async def test_the_canary_stops_the_run(estate: Estate, upgrades: Upgrades) -> N
     await mend(estate, victim)
     report = await upgrades.run(UpgradePlan(canary=1))
     assert report.complete
-    await estate.runtime.directory.set_document(victim.slug, "features", {}, ACTOR)
+    await unmark(estate, victim)
 
 
 async def test_the_canary_is_marked_then_small_and_never_many_tenants_first(estate: Estate, upgrades: Upgrades) -> None:
     marked, large = estate.schemas[5], estate.schemas[0]
-    await estate.runtime.directory.set_document(marked.slug, "features", {"on": [CANARY_FEATURE]}, ACTOR)
+    await mark(estate, marked)
     async with admin_of(estate.runtime, FIRST_CELL) as admin:
         schema = large.placement.schema_name
         await admin.execute(
@@ -145,7 +156,7 @@ async def test_the_canary_is_marked_then_small_and_never_many_tenants_first(esta
     assert order[-3:] == [large.placement.schema_name, SHARED_SCHEMA, SHARED_SCHEMA]
     assert not any(each.canary for each in report.outcomes[-2:])
     await estate.runtime.provisioning.delete(crowd.slug, ACTOR)
-    await estate.runtime.directory.set_document(marked.slug, "features", {}, ACTOR)
+    await unmark(estate, marked)
 
 
 async def test_tables_in_use_are_tried_again(estate: Estate, upgrades: Upgrades) -> None:
