@@ -22,6 +22,7 @@ from litestar.types import (
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import strata
+from strata.account import routes as account
 from strata.console import routes as console
 from strata.identity import pages as identity_pages
 from strata.identity.errors import SignInNeededError
@@ -150,7 +151,7 @@ def create_app(
 
 
 def all_routes() -> list[ControllerRouterHandler]:
-    return [*inventory.ROUTES, *inventory_pages.ROUTES, *identity_pages.ROUTES, *console.ROUTES]
+    return [*inventory.ROUTES, *inventory_pages.ROUTES, *account.ROUTES, *identity_pages.ROUTES, *console.ROUTES]
 
 
 # Dependencies hang on one another in a chain, though each could be had by itself: Litestar resolves independent ones in a
@@ -179,7 +180,9 @@ def _dependencies(runtime: AppRuntime) -> dict[str, Provide]:
         "claims": Provide(provide_claims),
         "context": Provide(provide_context),
         "tenants": Provide(provide_tenants),
-        # These are for sign-in and for the staff's routes, which are few and rarely asked for: no chain needed.
+        # These are for sign-in, accounts and the staff's routes, which are rarely asked for: no chain needed.
+        "every_tenant": _lend(tenants),
+        "contexts": _lend(runtime.contexts),
         "tokens": _lend(runtime.tokens),
         "http_settings": _lend(runtime.settings.http),
         "catalog_engine": _lend(runtime.catalog_engine),

@@ -51,6 +51,7 @@ def open_worker(
     services = Services(
         runtime.provisioning,
         runtime.entitlements,
+        runtime.catalog_engine,
         runtime.jobs,
         runtime.jobs.store,
         settings,

@@ -15,7 +15,7 @@ import typer
 from typer.exceptions import TyperException
 
 from strata import __version__
-from strata.cli import cells, database, domains, entitlements, events, jobs, migrate, servers, tenants, tokens
+from strata.cli import audit, cells, database, domains, entitlements, events, jobs, migrate, servers, tenants, tokens
 from strata.cli.agreements import set_document
 from strata.cli.doctor import doctor
 from strata.cli.failures import named
@@ -68,6 +68,7 @@ app.add_typer(cells.app, name="cell")
 app.add_typer(tokens.app, name="token")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(events.app, name="events")
+app.add_typer(audit.app, name="audit")
 app.add_typer(database.app, name="db")
 app.add_typer(migrate.app, name="migrate")
 

@@ -19,6 +19,7 @@ from strata.platform.embedded.directory import ServerDirectory
 from strata.platform.errors import ConfigurationError, StrataError, UnavailableError
 from strata.platform.settings import Settings
 from strata.runtime import Runtime, open_runtime
+from strata.tenancy.audit.origin import Origin, acting_for
 
 _FILE = "running.json"
 _CATALOG_SERVER = "postgres-1"
@@ -136,8 +137,9 @@ def perform(act: Callable[[Runtime], Awaitable[T]], data_dir: Path | None) -> T:
     """Run one act of a command that ends, connected to catalog and Redis."""
 
     async def connect_and_act() -> T:
-        async with connected(data_dir) as runtime:
-            return await act(runtime)
+        with acting_for(_origin):
+            async with connected(data_dir) as runtime:
+                return await act(runtime)
 
     return asyncio.run(connect_and_act())
 
@@ -148,6 +150,10 @@ def actor() -> str:
         return f"cli/{pwd.getpwuid(os.getuid()).pw_name}"
     except KeyError:
         return f"cli/uid-{os.getuid()}"
+
+
+def _origin() -> Origin:
+    return Origin(actor(), socket.gethostname(), "operating system")
 
 
 def tenant_url(settings: Settings, label: str, port: int | None = None) -> str:

@@ -9,11 +9,12 @@ from litestar import Controller, Response, get, post
 from litestar.params import QueryParameter
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from strata.console.audit_trail import AuditEntry, history_of
 from strata.console.tenants import StatusChange, actor, change_status, tenants_page
 from strata.identity.permissions import Permission, requires
 from strata.platform.paging import DEFAULT_LIMIT, MAX_LIMIT, Page, Paging
 from strata.platform.tokens import Claims
+from strata.tenancy.audit.reading import EntryFilter, EntryOut
+from strata.tenancy.catalog.audit_chain import list_entries
 from strata.tenancy.catalog.registry import CellSummary, Registry, ServerSummary
 from strata.tenancy.catalog.tenants import TenantDirectory, TenantSummary
 from strata.tenancy.model import TenantStatus, Tier
@@ -80,9 +81,9 @@ class TenantsApi(Controller):
         catalog_engine: AsyncEngine,
         limit: Limit = DEFAULT_LIMIT,
         cursor: str | None = None,
-    ) -> Page[AuditEntry]:
+    ) -> Page[EntryOut]:
         tenant = await directory.get(slug)
-        return await history_of(catalog_engine, tenant.id, Paging(limit, cursor))
+        return await list_entries(catalog_engine, Paging(limit, cursor), EntryFilter(), tenant_id=tenant.id)
 
 
 @get(

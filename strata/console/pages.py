@@ -8,7 +8,6 @@ from litestar import Request, Response, get, post
 from litestar.response import Redirect
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from strata.console.audit_trail import history_of
 from strata.console.surroundings import PAGES, frame_for
 from strata.console.tenants import StatusChange, change_status, tenants_page
 from strata.identity.permissions import Permission, requires
@@ -16,6 +15,8 @@ from strata.platform.errors import InvalidInputError
 from strata.platform.paging import Paging
 from strata.platform.tokens import Claims
 from strata.platform.web.pages import wants_part
+from strata.tenancy.audit.reading import EntryFilter
+from strata.tenancy.catalog.audit_chain import list_entries
 from strata.tenancy.catalog.registry import Registry
 from strata.tenancy.catalog.tenants import TenantDirectory
 from strata.tenancy.model import TenantStatus
@@ -101,7 +102,9 @@ async def _tenant_page(
     may_see_history = Permission.STAFF_AUDIT_READ in claims.permissions
     history = None
     if may_see_history:
-        history = await history_of(catalog_engine, found.id, Paging(_HISTORY_PER_PAGE, cursor or None))
+        history = await list_entries(
+            catalog_engine, Paging(_HISTORY_PER_PAGE, cursor or None), EntryFilter(), tenant_id=found.id
+        )
     template = "console/history_rows.html" if wants_part(request) and problem is None else "console/tenant.html"
     choices = [status for status in _CHANGEABLE if status is not found.status] if found.status in _CHANGEABLE else []
     return PAGES.page(

@@ -12,6 +12,7 @@ from strata.platform.web.pages import Destination, Frame, Pages
 _DESTINATIONS = (
     (Permission.STAFF_TENANTS_READ, Destination("Tenants", "/tenants", "tenants")),
     (Permission.STAFF_CELLS_READ, Destination("Cells", "/cells", "cells")),
+    (Permission.STAFF_AUDIT_READ, Destination("Audit", "/audit", "audit")),
 )
 
 PAGES = Pages(Path(__file__).with_name("templates"))

@@ -25,6 +25,7 @@ class Permission(StrEnum):
     MOVEMENTS_WRITE = "movements:write"
     IMPORTS_READ = "imports:read"
     IMPORTS_WRITE = "imports:write"
+    AUDIT_READ = "audit:read"
     STAFF_TENANTS_READ = "staff:tenants:read"
     STAFF_TENANTS_WRITE = "staff:tenants:write"
     STAFF_CELLS_READ = "staff:cells:read"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import structlog
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from strata.platform.http.edge import LABELS
-from strata.routing.resolve import Resolver, refuse_closed
+from strata.routing.origin import origin_of
+from strata.routing.resolve import SAFE_METHODS, Resolver, refuse_closed
+from strata.tenancy.audit.origin import acting_for
 from strata.tenancy.model import TenantStatus
 
 
@@ -29,4 +32,8 @@ class TenantRouting:
             if context.status is not TenantStatus.ACTIVE:
                 # After the state is set: the page that says so is in the tenant's own look.
                 refuse_closed(context)
-        await self._app(scope, receive, send)
+        if scope.get("method") in SAFE_METHODS:
+            await self._app(scope, receive, send)
+            return
+        with acting_for(partial(origin_of, scope, self._resolver.hosts)):
+            await self._app(scope, receive, send)

@@ -62,7 +62,7 @@ class RequestHeaders:
 
 class Resolver:
     def __init__(self, hosts: Hosts, contexts: ContextCache, tokens: TokenAuthority) -> None:
-        self._hosts = hosts
+        self.hosts = hosts
         self._contexts = contexts
         self._tokens = tokens
 
@@ -71,9 +71,9 @@ class Resolver:
     ) -> Resolution:
         headers = RequestHeaders(raw_headers)
         named_by = headers.host
-        if headers.forwarded_host and self._hosts.trusts(client):
+        if headers.forwarded_host and self.hosts.trusts(client):
             named_by = headers.forwarded_host
-        host = self._hosts.resolve(named_by)
+        host = self.hosts.resolve(named_by)
         if host.kind is HostKind.NOBODY:
             raise UnknownTenantError(host.name)
         claims = await self._claims(headers, method, named_by[0])

@@ -20,6 +20,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from strata.platform.settings import FenceSettings
 from strata.tenancy import scoping
+from strata.tenancy.audit.recording import follow_savepoints, pending_statement
 from strata.tenancy.cell.connection import TransactionEndedError
 from strata.tenancy.cell.door import Isolation
 from strata.tenancy.cell.engines import CellEngines
@@ -70,6 +71,7 @@ class _ReadOnlyOrmSession(_OrmSession):
 
 
 scoping.install(_OrmSession)
+follow_savepoints(_OrmSession)
 
 
 class TenantReadSession(AsyncSession):
@@ -133,6 +135,8 @@ class _Block(Generic[S]):
     _pooled: Pooled
     _connection: AsyncConnection
     _session: S
+    _last = ""
+    """A statement that goes with the COMMIT."""
 
     def __init__(self, entrance: Entrance, kind: type[S], context: TenantContext, isolation: Isolation) -> None:
         self._entrance = entrance
@@ -192,7 +196,7 @@ class _Block(Generic[S]):
         entered = self._pooled.entered
         if entered is not None:
             try:
-                await entered.commit()
+                await entered.commit(self._last)
             except (asyncpg.PostgresError, *LOST):
                 # It says the same again, to SQLAlchemy, whose callers know its exceptions.
                 await self._commit_through_orm()
@@ -242,6 +246,19 @@ class _Transaction(_Block[TenantSession]):
     ) -> None:
         super().__init__(entrance, kind, context, isolation)
         self._written = written
+
+    async def _commit(self) -> None:
+        audit = pending_statement(self._session)
+        if audit is not None:
+            session = self._session.sync_session
+            if session.new or session.dirty or session.deleted:
+                await self._session.flush()
+            if self._pooled.entered is None or session.in_nested_transaction():
+                # Nothing to travel with, or a savepoint that the block left open and that SQLAlchemy ends.
+                await (await self._session.connection()).exec_driver_sql(audit)
+            else:
+                self._last = audit
+        await super()._commit()
 
     async def _end(self) -> None:
         # Without a statement there is nothing to tell of, and no COMMIT that tells.

@@ -17,6 +17,7 @@ from strata.inventory.products.models import Product
 from strata.inventory.products.repository import product_by_id
 from strata.platform.errors import NotFoundError
 from strata.platform.paging import AnySelect, Keyset, Page, Paging
+from strata.tenancy.audit import record
 from strata.tenancy.events.emitting import emit
 from strata.tenancy.session import TenantReadSession, TenantSession
 
@@ -150,14 +151,16 @@ async def threshold_of(session: TenantReadSession, product_id: UUID) -> Threshol
 
 async def set_threshold(session: TenantSession, product_id: UUID, minimum: int) -> ThresholdOut:
     """And open or close the alert that this makes due."""
-    await product_by_id(session, product_id)
+    product = await product_by_id(session, product_id)
+    record(session, "threshold.set", product.sku, minimum=minimum)
     await session.execute(_SET, {"tenant": session.info["tenant_id"], "product": product_id, "minimum": minimum})
     await judge(session, [product_id])
     return ThresholdOut(product_id, minimum)
 
 
 async def remove_threshold(session: TenantSession, product_id: UUID) -> None:
-    await threshold_of(session, product_id)
+    threshold = await threshold_of(session, product_id)
+    record(session, "threshold.remove", str(product_id), minimum=threshold.minimum)
     await session.execute(delete(StockThreshold).where(StockThreshold.product_id == product_id))
     await judge(session, [product_id])
 

@@ -34,6 +34,7 @@ from strata.inventory.imports.models import OVER, UNDER_WAY, ImportState
 from strata.inventory.imports.records import CsvRecords
 from strata.inventory.imports.repository import RunKey
 from strata.inventory.imports.schemas import ImportOptions, RunOptions, RunOut
+from strata.tenancy.audit import record
 from strata.tenancy.events.emitting import emit
 from strata.tenancy.session import TenantSession
 
@@ -91,6 +92,7 @@ async def accept(session: TenantSession, order: Order, *, actor: str, again: boo
         finished_at=None,
     )
     await emit(session, ImportQueued(run.id))
+    record(session, "import.start", order.file.name, id=run.id, mapping=order.mapping.name)
     return queued
 
 
@@ -105,6 +107,7 @@ async def cancel(session: TenantSession, run_id: UUID) -> RunOut:
         raise ImportNotQueuedError(run_id)
     await planning.drop(session, run_id)
     await kept_files.drop(session, run_id)
+    record(session, "import.cancel", run.file_name, id=run_id)
     return await repository.change(session, run_id, state=ImportState.CANCELLED, finished_at=func.clock_timestamp())
 
 
@@ -117,6 +120,7 @@ async def resume(session: TenantSession, run_id: UUID) -> RunOut:
         # The file goes in the transaction that leaves the last of its batches.
         state = ImportState.PENDING if await kept_files.is_kept(session, run_id) else ImportState.RUNNING
         run = await repository.change(session, run_id, state=state, failure=None)
+        record(session, "import.resume", run.file_name, id=run_id)
     # Also for a run that is under way: whatever became of its job, now there is one.
     await emit(session, ImportQueued(run_id))
     return run

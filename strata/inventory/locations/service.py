@@ -16,6 +16,7 @@ from sqlalchemy import exists, select
 from sqlalchemy.exc import IntegrityError
 
 from strata.inventory import quotas
+from strata.inventory.changes import apply_patch
 from strata.inventory.events import BinRezoned
 from strata.inventory.locations.errors import (
     Place,
@@ -39,6 +40,7 @@ from strata.inventory.locations.schemas import (
 from strata.inventory.quotas import Quota
 from strata.inventory.stock.models import StockBalance
 from strata.platform.etags import check_if_match
+from strata.tenancy.audit import record
 from strata.tenancy.events.emitting import emit
 from strata.tenancy.session import TenantSession
 
@@ -122,6 +124,7 @@ async def _insert(session: TenantSession, row: Warehouse | Zone | Bin, code: str
         await session.flush()
     except IntegrityError as error:
         raise PlaceTakenError(_PLACES[type(row)], code) from error
+    record(session, f"{_PLACES[type(row)]}.create", code, id=row.id)
 
 
 async def _active_parent(session: TenantSession, model: type[Warehouse | Zone], parent_id: UUID) -> None:
@@ -143,14 +146,14 @@ async def _refuse_if(session: TenantSession, condition: object, place: Place, wh
 
 
 async def _apply(session: TenantSession, row: Warehouse | Zone | Bin, patch: PlacePatch | BinPatch) -> None:
-    for name, value in msgspec.structs.asdict(patch).items():
-        if value is not msgspec.UNSET:
-            setattr(row, name, value)
-    if session.is_modified(row):
+    code = row.code
+    changed = apply_patch(row, patch)
+    if changed:
         row.version += 1
         row.updated_at = datetime.now(UTC)
-        code = row.code
+        new_code = row.code
         try:
             await session.flush()
         except IntegrityError as error:
-            raise PlaceTakenError(_PLACES[type(row)], code) from error
+            raise PlaceTakenError(_PLACES[type(row)], new_code) from error
+        record(session, f"{_PLACES[type(row)]}.change", code, id=row.id, changes=changed)

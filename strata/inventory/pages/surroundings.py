@@ -14,6 +14,7 @@ from strata.tenancy.model import TenantStatus
 _STOCK = Destination("Stock", "/stock", "stock")
 _MOVE = Destination("Move stock", "/movements/new", "move")
 _IMPORTS = Destination("Imports", "/imports", "import")
+_ACCOUNT = Destination("Account", "/account", "account")
 
 PAGES = Pages(Path(__file__).parent.with_name("templates"))
 
@@ -24,6 +25,8 @@ def frame_for(context: TenantContext, claims: Claims) -> Frame:
         destinations.append(_MOVE)
     if Permission.IMPORTS_READ in claims.permissions:
         destinations.append(_IMPORTS)
+    if Permission.AUDIT_READ in claims.permissions:
+        destinations.append(_ACCOUNT)
     return tenant_frame(context, claims, tuple(destinations))
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, bindparam, delete, or_, select, text
 from sqlalchemy.exc import IntegrityError
 
 from strata.inventory import quotas
+from strata.inventory.changes import apply_patch
 from strata.inventory.events import ProductChanged, ProductCreated, ProductDeleted, ProductFacts
 from strata.inventory.products.errors import ProductHasHistoryError, ProductNotFoundError, SkuTakenError
 from strata.inventory.products.models import Product
@@ -19,6 +20,7 @@ from strata.platform.etags import check_if_match
 from strata.platform.ids import new_id
 from strata.platform.listing import Listing
 from strata.platform.paging import Keyset, Page, Paging
+from strata.tenancy.audit import record
 from strata.tenancy.events.emitting import emit
 from strata.tenancy.session import TenantReadSession, TenantSession
 
@@ -86,6 +88,7 @@ async def create_product(session: TenantSession, data: ProductIn, *, sku_limit: 
     session.add(product)
     await _flush(session, data.sku)
     await emit(session, ProductCreated([ProductFacts(product.id, product.sku, product.name)]))
+    record(session, "product.create", product.sku, id=product.id, **msgspec.to_builtins(data))
     if data.active:
         await quotas.take(session, Quota.SKUS, sku_limit)
     return product
@@ -97,14 +100,14 @@ async def change_product(
     product = await _locked(session, product_id)
     check_if_match(if_match, product.version)
     was_active = product.active
-    changes = {name: value for name, value in msgspec.structs.asdict(patch).items() if value is not msgspec.UNSET}
-    for name, value in changes.items():
-        setattr(product, name, value)
-    if session.is_modified(product):
+    sku = product.sku
+    changed = apply_patch(product, patch)
+    if changed:
         product.version += 1
         product.updated_at = datetime.now(UTC)
         await _flush(session, product.sku)
         await emit(session, ProductChanged(product.id, product.sku, product.name, product.active, product.version))
+        record(session, "product.change", sku, id=product.id, changes=changed)
     if product.active and not was_active:
         await quotas.take(session, Quota.SKUS, sku_limit)
     elif was_active and not product.active:
@@ -123,6 +126,7 @@ async def delete_product(session: TenantSession, product_id: UUID, *, if_match: 
     except IntegrityError as error:
         raise ProductHasHistoryError(sku) from error
     await emit(session, ProductDeleted(product_id, sku))
+    record(session, "product.delete", sku, id=product_id)
     if active:
         await quotas.give_back(session, Quota.SKUS)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from strata.tenancy.audit.origin import SYSTEM, current_origin
 from strata.tenancy.catalog.tables import AuditRow
 
 if TYPE_CHECKING:
@@ -11,8 +12,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-SYSTEM = "system"
-"""The actor when nobody in particular asked: sweeping, seeding, upgrading."""
+__all__ = ["SYSTEM", "record"]
 
 
 def record(
@@ -25,4 +25,16 @@ def record(
     detail: dict[str, object] | None = None,
 ) -> None:
     """Add an audit row to the session's transaction. `action` reads noun.verb: tenant.create."""
-    session.add(AuditRow(actor=actor, action=action, subject=subject, tenant_id=tenant_id, detail=detail or {}))
+    origin = current_origin()
+    session.add(
+        AuditRow(
+            actor=actor,
+            action=action,
+            subject=subject,
+            tenant_id=tenant_id,
+            detail=detail or {},
+            source=origin.source,
+            authentication=origin.authentication,
+            request=origin.request,
+        )
+    )

@@ -16,6 +16,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Text,
     UniqueConstraint,
@@ -253,7 +254,7 @@ class EntitlementRow(CatalogModel):
 
 
 class AuditRow(CatalogModel):
-    """What staff and the platform did; rows are only ever added (a trigger refuses the rest)."""
+    """What staff and the platform did; rows are only ever added (a trigger refuses the rest), and linked at COMMIT."""
 
     __tablename__ = "audit"
     __table_args__ = (Index("ix_audit_tenant_id_at", "tenant_id", "at"),)
@@ -265,6 +266,32 @@ class AuditRow(CatalogModel):
     tenant_id: Mapped[UUID | None]
     subject: Mapped[str]
     detail: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'::jsonb"))
+    source: Mapped[str | None]
+    authentication: Mapped[str | None]
+    request: Mapped[str | None]
+
+
+class AuditLinkRow(CatalogModel):
+    """The place of an audit row in the chain, written by a trigger when the row's transaction commits."""
+
+    __tablename__ = "audit_link"
+    __table_args__ = (CheckConstraint("sequence > 0", name="sequence_positive"), UniqueConstraint("entry_id"))
+
+    sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    entry_id: Mapped[UUID] = mapped_column(ForeignKey("audit.id"))
+    previous: Mapped[bytes] = mapped_column(LargeBinary)
+    digest: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class AuditAnchorRow(CatalogModel):
+    """How the chain of a tenant's audit stood at one time: rows cut off its end since are missed."""
+
+    __tablename__ = "audit_anchor"
+
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenant.id"), primary_key=True)
+    sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    digest: Mapped[bytes] = mapped_column(LargeBinary)
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class SigningKeyState(StrEnum):

@@ -58,19 +58,27 @@ class TenantConnection(asyncpg.Connection):
         """Have the COMMIT that comes tell how far the log has come behind it, without a round trip more."""
         self._wants_position, self.position = True, None
 
-    async def commit(self) -> str:
-        """PostgreSQL's word for what became of it: COMMIT, or ROLLBACK after a failed statement."""
+    async def commit(self, last: str = "") -> str:
+        """PostgreSQL's word for what became of it: COMMIT, or ROLLBACK after a failed statement.
+
+        `last`: a statement that travels in the same message; if it fails, nothing is committed, and its error is raised.
+        """
         if not self._wants_position:
-            return await self.execute("COMMIT")
+            return await self._end(f"{last};COMMIT" if last else "COMMIT")
         self._wants_position = False
         self.add_log_listener(_note_position)
         try:
-            await self.execute(COMMIT_AND_TELL)
-        except asyncpg.InFailedSQLTransactionError:
-            return await self.execute("ROLLBACK")
+            ended = await self._end(f"{last};{COMMIT_AND_TELL}" if last else COMMIT_AND_TELL)
         finally:
             self.remove_log_listener(_note_position)
-        return "COMMIT"
+        return ended if ended == "ROLLBACK" else "COMMIT"
+
+    async def _end(self, message: str) -> str:
+        try:
+            return await self.execute(message)
+        except asyncpg.InFailedSQLTransactionError:
+            # Of a message of several statements the first one says so, and the COMMIT in it was never reached.
+            return await self.execute("ROLLBACK")
 
     def is_idle(self) -> bool:
         """Open, and in no transaction, entered or other."""
@@ -121,21 +129,21 @@ class EnteredTransaction:
             message = "A statement within the block ended its transaction; what came before it may be written, the rest is not."
             raise TransactionEndedError(message)
 
-    async def commit(self) -> None:
-        """Asked again after a failure, it fails the same."""
+    async def commit(self, last: str = "") -> None:
+        """Asked again after a failure, it fails the same. `last`: a statement to run before, in the same message."""
         if self._failure is not None:
             raise self._failure
         try:
-            await self._commit()
+            await self._commit(last)
         except Exception as error:
             self._failure = error
             raise
 
-    async def _commit(self) -> None:
+    async def _commit(self, last: str) -> None:
         self.check()
         # PostgreSQL answers a COMMIT after a failed statement with ROLLBACK and no error: whoever swallowed the failure
         # would believe that the rest was written.
-        if await self._connection.commit() != "COMMIT":
+        if await self._connection.commit(last) != "COMMIT":
             message = (
                 "A statement in the block failed, its error was caught, and so nothing was written; use begin_nested()."
             )

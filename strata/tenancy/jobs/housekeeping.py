@@ -6,11 +6,14 @@ from datetime import UTC, datetime, time, timedelta
 
 import structlog
 from sqlalchemy import delete
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from strata.platform.jobs.declaration import NoArguments, PlatformJob, platform_job
 from strata.platform.jobs.schedules import Daily, Every
 from strata.platform.jobs.store import JobState, JobStore
 from strata.platform.settings import JobSettings
+from strata.tenancy.audit.reading import head
+from strata.tenancy.catalog.audit_chain import anchor
 from strata.tenancy.entitlements.desk import EntitlementDesk
 from strata.tenancy.jobs.declaration import TenantJob, tenant_job
 from strata.tenancy.jobs.models import JobRun
@@ -63,4 +66,13 @@ async def forget_job_runs(job: TenantJob, _arguments: NoArguments) -> None:
         await session.execute(delete(JobRun).where(JobRun.done_at < datetime.now(UTC) - MARKS_KEPT))
 
 
-JOBS = (sweep, keep_spares, end_entitlements, purge_jobs, forget_job_runs)
+@tenant_job("tenancy.anchor-audit", schedule=Daily(time(2, 20), spread_s=3600))
+async def anchor_audit(job: TenantJob, _arguments: NoArguments) -> None:
+    """Remember in the catalog how the tenant's audit stands: entries cut off its end since are missed."""
+    async with job.tenants.reading(job.context) as session:
+        newest = await head(session)
+    if newest is not None:
+        await anchor(job.services.get(AsyncEngine), job.context.id, newest)
+
+
+JOBS = (sweep, keep_spares, end_entitlements, purge_jobs, forget_job_runs, anchor_audit)

@@ -12,6 +12,7 @@ from strata.platform.errors import StrataError
 from strata.platform.jobs.declaration import Running
 from strata.platform.jobs.runner import Drop, PutOff
 from strata.platform.jobs.services import Services
+from strata.tenancy.audit.origin import Origin, acting_for
 from strata.tenancy.context import TenantContext
 from strata.tenancy.context_cache import ContextCache
 from strata.tenancy.errors import (
@@ -43,7 +44,8 @@ class TenantScope:
     @asynccontextmanager
     async def open(self, running: Running) -> AsyncIterator[TenantJob]:
         tenant_id = UUID(running.owner)
-        with structlog.contextvars.bound_contextvars(tenant_id=str(tenant_id)):
+        origin = Origin(f"job:{running.name}", request=running.request_id)
+        with structlog.contextvars.bound_contextvars(tenant_id=str(tenant_id)), acting_for(lambda: origin):
             try:
                 context = await self._context(tenant_id, running)
                 yield TenantJob(running, context, self._tenants, self._jobs, self._services)

@@ -48,7 +48,7 @@ async def test_tenants_and_history_come_in_pages(runtime: Runtime, whole_app: St
             for _ in range(count):
                 parameters = {"limit": "1", "search": stem} | ({"cursor": cursor} if cursor else {})
                 page = (await client.get(path, params=parameters)).json()
-                seen += [item.get("slug") or item["id"] for item in page["items"]]
+                seen += [item.get("slug") or item["sequence"] for item in page["items"]]
                 cursor = page["next_cursor"]
             assert cursor is None
             assert len(set(seen)) == count
