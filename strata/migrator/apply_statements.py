@@ -17,7 +17,7 @@ from psycopg.pq import Format
 
 from strata.migrator.apply_tables import TENANT_COLUMN, TargetTable
 from strata.migrator.coalescing import Key, Net, key_values, net_rows
-from strata.migrator.pgoutput import NULL, UNCHANGED, RawRow, Unchanged, values
+from strata.migrator.pgoutput import NULL, SHORT, UNCHANGED, RawRow, Value, plain_columns, values
 from strata.migrator.replication_errors import ForeignRowError
 from strata.platform.database.names import literal, quoted
 
@@ -28,6 +28,9 @@ _TEXT_ARRAY_OID = 1009
 _ARRAY_HEADER = struct.Struct("!iiIii")
 _LENGTH = struct.Struct("!i")
 _KEPT, _GIVEN = b"k", b"g"
+_FEW = 100
+_AT_ONCE = 200
+"""Rows that are taken apart together: more of them no longer fit the processor's nearest memory."""
 # Stands for a parameter until _sql: no name can hold a zero byte.
 _PLACE = "\0"
 
@@ -71,33 +74,36 @@ def statements(
     Two updated rows may still swap unique values. `vacate` takes all updated rows away before it puts any back: it
     always works, and costs more. `tenant`: the tenant's id as it must stand in every row.
     """
+    rows = _in_order(rows)
     if keys := [key for key, _ in net_rows(rows, Net.DELETE)]:
         yield _delete(table, tenant, keys, exact=True)
-    if keys := [key for key, _ in net_rows(rows, Net.DISCARD, Net.REPLACE)]:
+    if keys := [key for key, _ in net_rows(rows, Net.DISCARD) + net_rows(rows, Net.REPLACE)]:
         yield _delete(table, tenant, keys, exact=False)
-    updated = list(net_rows(rows, Net.UPDATE))
+    updated = net_rows(rows, Net.UPDATE)
     if updated and (vacate or table.rewrites_rows):
         yield rewrite(table, tenant, updated)
     elif updated:
         yield from _updates(table, tenant, updated)
-    if inserted := list(net_rows(rows, Net.INSERT, Net.REPLACE)):
-        taken = [values(row) for _, row in inserted]
-        _check_tenant(table, tenant, taken)
-        yield Statement(
-            Operation.INSERT, table, _insert_sql(table), _columns(taken), [key for key, _ in inserted], exact=True
-        )
+    if inserted := net_rows(rows, Net.INSERT) + net_rows(rows, Net.REPLACE):
+        arrays = _images(table, tenant, [row for _, row in inserted]).arrays(range(len(table.columns)))
+        yield Statement(Operation.INSERT, table, _insert_sql(table), arrays, [key for key, _ in inserted], exact=True)
 
 
 def rewrite(table: TargetTable, tenant: bytes, rows: Sequence[tuple[Key, RawRow]]) -> Statement:
     """Take the rows with these keys away and put the new ones in their places; what was not sent is kept."""
     taken = [values(row) for _, row in rows]
-    _check_tenant(table, tenant, taken)
     kept = [
         _element(b"".join(_KEPT if value is UNCHANGED else _GIVEN for value in row)) if UNCHANGED in row else NULL
         for row in taken
     ]
-    given = [[NULL if value is UNCHANGED else value for value in row] for row in taken]
-    arrays = [*_columns(given), _array(kept), *_columns([key_values(key) for key, _ in rows])]
+    given = _Images(table, tenant)
+    for row in taken:
+        given.add([NULL if value is UNCHANGED else value for value in row])
+    arrays = [
+        *given.arrays(range(len(table.columns))),
+        _array(kept, len(kept)),
+        *key_arrays([key for key, _ in rows]),
+    ]
     return Statement(
         Operation.REWRITE, table, _rewrite_sql(table, tenant), arrays, [key for key, _ in rows], exact=True
     )
@@ -112,7 +118,7 @@ def missing_keys_sql(table: TargetTable, tenant: bytes) -> str:
 
 
 def key_arrays(keys: Iterable[Key]) -> list[TextArray]:
-    return _columns([key_values(key) for key in keys])
+    return [_array(column, len(column)) for column in zip(*map(key_values, keys), strict=True)]
 
 
 def _delete(table: TargetTable, tenant: bytes, keys: Sequence[Key], *, exact: bool) -> Statement:
@@ -121,52 +127,84 @@ def _delete(table: TargetTable, tenant: bytes, keys: Sequence[Key], *, exact: bo
 
 def _updates(table: TargetTable, tenant: bytes, rows: Sequence[tuple[Key, RawRow]]) -> Iterator[Statement]:
     """One for each set of columns that were sent: a value kept outside its row and unchanged is not among them."""
-    shapes: dict[tuple[int, ...], tuple[list[Key], list[list[bytes | Unchanged]]]] = {}
     everything = tuple(range(len(table.columns)))
-    for key, row in rows:
-        taken = values(row)
-        shape = everything
-        if UNCHANGED in taken:
-            shape = tuple(number for number in everything if taken[number] is not UNCHANGED)
-        keys, images = shapes.setdefault(shape, ([], []))
-        keys.append(key)
-        images.append(taken)
+    shapes: dict[tuple[int, ...], tuple[list[Key], _Images]] = {}
+    for first in range(0, len(rows), _AT_ONCE):
+        some = rows[first : first + _AT_ONCE]
+        if (columns := plain_columns([row for _, row in some])) is not None:
+            keys, images = shapes.setdefault(everything, ([], _Images(table, tenant)))
+            keys += [key for key, _ in some]
+            images.add_plain(columns, len(some))
+            continue
+        for key, row in some:
+            taken = values(row)
+            shape = everything
+            if UNCHANGED in taken:
+                shape = tuple(number for number in everything if taken[number] is not UNCHANGED)
+            keys, images = shapes.setdefault(shape, ([], _Images(table, tenant)))
+            keys.append(key)
+            images.add(taken)
     for shape, (keys, images) in shapes.items():
-        _check_tenant(table, tenant, images)
-        if set(shape) <= set(table.key.positions):
-            continue  # nothing but the key: there is nothing to set
-        columns = _columns(images)
-        yield Statement(
-            Operation.UPDATE,
-            table,
-            _update_sql(table, tenant, shape),
-            [columns[number] for number in shape],
-            keys,
-            exact=True,
-        )
+        if not set(shape) <= set(table.key.positions):  # otherwise there is nothing to set
+            arrays = images.arrays(shape)
+            yield Statement(Operation.UPDATE, table, _update_sql(table, tenant, shape), arrays, keys, exact=True)
 
 
-def _check_tenant(table: TargetTable, tenant: bytes, rows: Sequence[Sequence[bytes | Unchanged]]) -> None:
-    expected = _element(tenant)
-    if any(row[table.tenant_position] != expected for row in rows):
-        raise ForeignRowError(table.label)
+def _in_order(rows: dict[Key, tuple[Net, RawRow]]) -> dict[Key, tuple[Net, RawRow]]:
+    """Neighbours in the key's index are looked up one after the other, in memory that is at hand: a sixth less work for
+    the target. Few rows stay as they came, in which order a unique value is given up before it is taken.
+    """
+    return {key: rows[key] for key in sorted(rows)} if len(rows) > _FEW else rows
+
+
+class _Images:
+    """Rows of one table as arrays, one a column; raises when one is not the tenant's."""
+
+    def __init__(self, table: TargetTable, tenant: bytes) -> None:
+        self._table = table
+        self._tenant = _element(tenant)
+        self._parts: list[list[Value]] = [[] for _ in table.columns]
+        self._count = 0
+
+    def add(self, taken: Sequence[Value]) -> None:
+        self._check(taken[self._table.tenant_position] == self._tenant)
+        self._count += 1
+        for part, value in zip(self._parts, taken, strict=True):
+            part.append(value)
+
+    def add_plain(self, columns: Sequence[Sequence[bytes]], count: int) -> None:
+        self._check(set(columns[self._table.tenant_position]) == {self._tenant[len(SHORT) :]})
+        self._count += count
+        for part, column in zip(self._parts, columns, strict=True):
+            part.append(SHORT + SHORT.join(column))
+
+    def arrays(self, shape: Sequence[int]) -> list[TextArray]:
+        return [_array(self._parts[number], self._count) for number in shape]
+
+    def _check(self, ours: bool) -> None:
+        if not ours:
+            raise ForeignRowError(self._table.label)
 
 
 def _element(value: bytes) -> bytes:
     return _LENGTH.pack(len(value)) + value
 
 
-def _columns(rows: Sequence[Sequence[bytes | Unchanged]]) -> list[TextArray]:
-    """Rows become arrays, one a column. One that holds a value that was not sent is never used, and left empty."""
-    return [_array(column) for column in zip(*rows, strict=True)]
+def _images(table: TargetTable, tenant: bytes, rows: Sequence[RawRow]) -> _Images:
+    """Of rows of which every value was sent."""
+    images = _Images(table, tenant)
+    for first in range(0, len(rows), _AT_ONCE):
+        some = rows[first : first + _AT_ONCE]
+        if (columns := plain_columns(some)) is not None:
+            images.add_plain(columns, len(some))
+        else:
+            for row in some:
+                images.add(values(row))
+    return images
 
 
-def _array(elements: Sequence[bytes | Unchanged]) -> TextArray:
-    header = _ARRAY_HEADER.pack(1, 1, _TEXT_OID, len(elements), 1)
-    try:
-        return TextArray(header + b"".join(elements))  # type: ignore[arg-type]
-    except TypeError:
-        return TextArray(b"")
+def _array(elements: Sequence[Value], count: int) -> TextArray:
+    return TextArray(b"".join((_ARRAY_HEADER.pack(1, 1, _TEXT_OID, count, 1), *elements)))  # type: ignore[arg-type]
 
 
 def _sql(text: str) -> str:

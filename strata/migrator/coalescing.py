@@ -7,12 +7,24 @@ is not wholly in the log begins a new stage: only the target's own row holds the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from enum import IntEnum
 
 import msgspec
 
-from strata.migrator.pgoutput import NULL, UNCHANGED, Delete, Insert, RawRow, Relation, Update, row_of, values
+from strata.migrator.pgoutput import (
+    FIELD,
+    NULL,
+    TEXT,
+    UNCHANGED,
+    Delete,
+    Insert,
+    RawRow,
+    Relation,
+    Update,
+    row_of,
+    values,
+)
 from strata.migrator.replication_errors import ProtocolError, SchemaChangedError
 
 # What Python spends on a remembered row besides its bytes: measured, rounded up.
@@ -46,10 +58,7 @@ class TableKey(msgspec.Struct, frozen=True):
     """Where a relation's rows have the columns of the target's primary key, in the primary key's order."""
 
     positions: tuple[int, ...]
-
-    @property
-    def leading(self) -> bool:
-        return self.positions == tuple(range(len(self.positions)))
+    leading: bool
 
 
 class Stage:
@@ -89,8 +98,12 @@ class Batch:
             if self._key(relation_id, new) != old_key:
                 self._move(relation_id, old_key, new)
                 return
+        self.replace(relation_id, new)
+
+    def replace(self, relation_id: int, new: RawRow) -> None:
+        """An update that leaves the key alone, which is what most of a backlog consists of."""
         self.changes += 1
-        key = self._key(relation_id, new)
+        key = key_of(self._keys[relation_id], new)
         rows = self._rows(relation_id)
         before = rows.get(key)
         if before is None:
@@ -168,9 +181,10 @@ def key_of(table_key: TableKey, row: RawRow) -> Key:
         # The usual case costs no taking apart: each key column is a kind, a length and its bytes.
         end = 2
         for _ in table_key.positions:
-            if row[end] != 0x74:  # noqa: PLR2004 - t, as in pgoutput.py
+            kind, size = FIELD.unpack_from(row, end)
+            if kind != TEXT:
                 raise ProtocolError("a key with a value that is NULL or was not sent")
-            end += 5 + int.from_bytes(row[end + 1 : end + 5], "big")
+            end += 5 + size
         return row[2:end]
     taken = values(row)
     parts = []
@@ -222,10 +236,9 @@ def key_columns(relation: Relation, primary_key: Sequence[str], table: str) -> T
         raise SchemaChangedError(
             table, f"the source's replica identity ({', '.join(sorted(sent)) or 'none'}) does not hold its primary key"
         )
-    return TableKey(tuple(positions[name] for name in primary_key))
+    places = tuple(positions[name] for name in primary_key)
+    return TableKey(places, leading=places == tuple(range(len(places))))
 
 
-def net_rows(rows: dict[Key, tuple[Net, RawRow]], *wanted: Net) -> Iterator[tuple[Key, RawRow]]:
-    for key, (net, image) in rows.items():
-        if net in wanted:
-            yield key, image
+def net_rows(rows: dict[Key, tuple[Net, RawRow]], wanted: Net) -> list[tuple[Key, RawRow]]:
+    return [(key, image) for key, (net, image) in rows.items() if net is wanted]

@@ -22,10 +22,17 @@ from strata.platform.database.lsn import Lsn
 
 _UNCHANGED = 0x75  # u
 _NULL = 0x6E  # n
-_TEXT = 0x74  # t
-_NEW_TUPLE = 0x4E  # N; otherwise K, the old key, or O, the old row
+TEXT: Final = 0x74  # t
+NEW_TUPLE: Final = 0x4E  # N; otherwise K, the old key, or O, the old row
+
+SHORT: Final = b"\0\0"
+"""The upper half of the length of a value shorter than 64 KiB."""
+_SHORT_TEXT = b"t" + SHORT
+_SHORT_ROW_BYTES = 0xFFFF
 
 _INT16 = struct.Struct("!h")
+FIELD: Final = struct.Struct("!BI")
+"""Kind and, of text, length of a value."""
 _INT32 = struct.Struct("!i")
 _UINT32 = struct.Struct("!I")
 _BEGIN = struct.Struct("!QQI")
@@ -184,31 +191,66 @@ def row_end(data: bytes, start: int) -> int:
     (count,) = _INT16.unpack_from(data, start)
     position = start + 2
     for _ in range(count):
-        if data[position] == _TEXT:
+        if data[position] == TEXT:
             position += 5 + int.from_bytes(data[position + 1 : position + 5], "big")
         else:
             position += 1
     return position
 
 
+def plain_columns(rows: Sequence[RawRow]) -> list[list[bytes]] | None:
+    """Some rows of one table as columns, if all are short and lack no value; of each Value without the leading SHORT.
+
+    No text of PostgreSQL's holds a zero byte, and in a row of less than 64 KiB two of them in succession stand in the
+    length of a value and nowhere else: so one search by the interpreter's own code finds all values of all rows, where
+    a loop costs several times that.
+    """
+    width = (rows[0][0] << 8 | rows[0][1]) + 1
+    pieces = _SHORT_TEXT.join(rows).split(_SHORT_TEXT)
+    if len(pieces) != width * len(rows) or max(map(len, rows)) > _SHORT_ROW_BYTES:
+        return None
+    return [pieces[number::width] for number in range(1, width)]
+
+
 def values(row: RawRow) -> list[Value]:
     """A row, taken apart."""
+    if len(row) > _SHORT_ROW_BYTES:
+        return _long_values(row)
+    first, *pieces = row.split(_SHORT_TEXT)
+    taken = [_absent(kind) for kind in first[2:]]
+    for piece in pieces:
+        end = 2 + (piece[0] << 8 | piece[1])
+        if end == len(piece):
+            taken.append(SHORT + piece)
+            continue
+        taken.append(SHORT + piece[:end])
+        taken.extend(_absent(kind) for kind in piece[end:])
+    if len(taken) != (row[0] << 8 | row[1]):
+        raise ProtocolError(f"a row with {len(taken)} values where there should be {row[0] << 8 | row[1]}")
+    return taken
+
+
+def _absent(kind: int) -> Value:
+    if kind == _NULL:
+        return NULL
+    if kind == _UNCHANGED:
+        return UNCHANGED
+    raise ProtocolError(f"a value of kind {bytes((kind,))!r}, where only text was asked for")
+
+
+def _long_values(row: RawRow) -> list[Value]:
     (count,) = _INT16.unpack_from(row)
     position = 2
     taken: list[Value] = []
     for _ in range(count):
         kind = row[position]
         position += 1
-        if kind == _TEXT:
+        if kind == TEXT:
             end = position + 4 + int.from_bytes(row[position : position + 4], "big")
             taken.append(row[position:end])
             position = end
-        elif kind == _NULL:
-            taken.append(NULL)
-        elif kind == _UNCHANGED:
-            taken.append(UNCHANGED)
         else:
-            raise ProtocolError(f"a value of kind {bytes((kind,))!r}, where only text was asked for")
+            taken.append(_absent(kind))
     return taken
 
 
@@ -270,7 +312,7 @@ def _insert(data: bytes) -> Insert:
 
 def _update(data: bytes) -> Update:
     relation_id = int.from_bytes(data[1:5], "big")
-    if data[5] == _NEW_TUPLE:
+    if data[5] == NEW_TUPLE:
         return Update(relation_id, None, data[6:])
     end = row_end(data, 6)
     return Update(relation_id, data[6:end], data[end + 1 :])
@@ -288,6 +330,11 @@ def _truncate(data: bytes) -> Truncate:
 def _message(data: bytes) -> LogicalMessage:
     prefix, position = _string(data, 10)
     return LogicalMessage(bool(data[1] & 1), Lsn(int.from_bytes(data[2:10], "big")), prefix, data[position + 4 :])
+
+
+def commit_end(data: bytes) -> Lsn:
+    """All that is needed of most commits."""
+    return Lsn(_COMMIT.unpack_from(data, 1)[2])
 
 
 def _commit(data: bytes) -> Commit:

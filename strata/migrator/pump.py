@@ -7,20 +7,35 @@ is free; what comes in meanwhile is the next, so batches grow with the load by t
 from __future__ import annotations
 
 import asyncio
+import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import msgspec
 
 from strata.migrator.applier import Applier, Prepared
 from strata.migrator.coalescing import Batch
-from strata.migrator.pgoutput import Begin, Commit, Delete, Insert, LogicalMessage, Message, Relation, Truncate, Update
+from strata.migrator.pgoutput import (
+    NEW_TUPLE,
+    Begin,
+    Commit,
+    Delete,
+    Insert,
+    LogicalMessage,
+    Message,
+    Relation,
+    Truncate,
+    Update,
+    commit_end,
+)
 from strata.migrator.replication_errors import ProtocolError, StreamLostError, TruncateError
 from strata.migrator.stream import Keepalive, Stream
 from strata.migrator.transactions import Transactions
 from strata.platform.database.lsn import Lsn
 
 _YIELD_EVERY_MESSAGES = 200
+_UPDATE, _BEGIN, _COMMIT = b"UBC"
+_RELATION_ID = struct.Struct("!I")
 
 
 class PumpOptions(msgspec.Struct, frozen=True):
@@ -108,13 +123,44 @@ class Pump:
                 return False
             if isinstance(frame, Keepalive):
                 await self._keepalive(frame)
-            else:
+            elif not self._took_plainly(frame):
                 taken = self._transactions.take(frame)
-                if isinstance(taken, Iterator):
+                if isinstance(taken, Generator):
                     await self._replay(taken)
                 elif taken is not None:
                     await self._act(taken)
+            elif self._full():
+                await self._hand_over()
         return True
+
+    def _took_plainly(self, frame: bytes) -> bool:
+        """Whether it was a beginning, a commit or an update of a known table that leaves the key alone, and has been
+        seen to. A backlog consists of these, so they take no detour over objects and coroutines.
+        """
+        kind = frame[0]
+        if kind == _UPDATE:
+            relation_id = _RELATION_ID.unpack_from(frame, 1)[0]
+            plain = frame[5] == NEW_TUPLE and self._transactions.passing and relation_id in self._applier.keys
+            if plain:
+                self._batch.replace(relation_id, frame[6:])
+            return plain
+        if kind == _COMMIT:
+            self._end(commit_end(frame))
+            return True
+        if kind == _BEGIN and self._transactions.passing and not self._halt and self._limit is None:
+            self._inside = True
+            return True
+        return False
+
+    def _end(self, position: Lsn) -> None:
+        self._inside = False
+        self._position = position
+        self.transactions += 1
+
+    def _full(self) -> bool:
+        if self._inside:
+            return self._batch.size_bytes >= self._options.batch_bytes
+        return self._batch.size_bytes >= self._options.settle_bytes or self._marker is not None
 
     async def _replay(self, messages: Iterator[Message]) -> None:
         for number, message in enumerate(messages):
@@ -134,12 +180,11 @@ class Pump:
                 self._inside = True
                 return
             case Commit():
-                await self._commit(message)
-                return
+                self._end(message.end_lsn)
             case _:
                 await self._act_on_rare(message)
                 return
-        if self._batch.size_bytes >= self._options.batch_bytes:
+        if self._full():
             await self._hand_over()
 
     async def _act_on_rare(self, message: Message) -> None:
@@ -165,13 +210,6 @@ class Pump:
         # The applier's session answers one question at a time.
         await self._settled()
         await self._applier.describe(relation)
-
-    async def _commit(self, commit: Commit) -> None:
-        self._inside = False
-        self._position = commit.end_lsn
-        self.transactions += 1
-        if self._marker is not None or self._batch.size_bytes >= self._options.settle_bytes:
-            await self._hand_over()
 
     async def _hand_over(self) -> None:
         """Give the batch to the applier as soon as that is free. In mid-transaction its transaction stays open."""

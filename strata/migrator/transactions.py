@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import IO
 
 from strata.migrator.pgoutput import (
@@ -50,12 +50,17 @@ class Transactions:
         """Transactions in progress on the source of which a part is here."""
         return len(self._spools)
 
+    @property
+    def passing(self) -> bool:
+        """Whether changes of the transaction at hand go through as they come."""
+        return self._streaming is None and not self._skipping
+
     def close(self) -> None:
         for spool in self._spools.values():
             spool.file.close()
         self._spools.clear()
 
-    def take(self, data: bytes) -> Message | Iterator[Message] | None:
+    def take(self, data: bytes) -> Message | Generator[Message] | None:
         """The message, if it is to be acted on; all those of a streamed transaction when it has committed."""
         kind = data[0]
         if self._streaming is not None:
@@ -113,7 +118,7 @@ class _Spool:
         self.file.write(_RECORD.pack(len(message), xid))
         self.file.write(message)
 
-    def replay(self, commit: StreamCommit) -> Iterator[Message]:
+    def replay(self, commit: StreamCommit) -> Generator[Message]:
         with self.file:
             yield Begin(commit.commit_lsn, commit.commit_time_us, commit.xid)
             self.file.seek(0)
