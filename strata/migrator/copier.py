@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from typing import Literal
 
 import asyncpg
@@ -26,6 +26,11 @@ from strata.platform.errors import ConflictError, StrataError, UnavailableError
 
 STALLED_S = 120.0
 """So long without a byte, the other end is taken for gone: a severed network says nothing by itself."""
+# A commit that waits for the disk, in the session that wrote: all of it is safe, or the session went with the server.
+_FLUSH = """
+    SET synchronous_commit = on;
+    SELECT pg_catalog.pg_logical_emit_message(true, 'strata.copied', '');
+"""
 PIPE_CHUNKS = 8
 """Chunks under way between the two connections; each is what one read of the socket brought, 64 to 256 KiB."""
 
@@ -156,15 +161,11 @@ class Copier:
             while True:
                 if self._throttle is not None:
                     await self._throttle(lane.number)
-                try:
+                with _interruptible(tally.table.name):
                     if not await self._copy_range(lane, tally):
                         break
-                except (TimeoutError, OSError, asyncpg.InterfaceError) as error:
-                    raise CopyInterruptedError(tally.table.name, error) from error
-                except asyncpg.PostgresError as error:
-                    if is_unreachable(error):
-                        raise CopyInterruptedError(tally.table.name, error) from error
-                    raise
+        with _interruptible(self._tables.schema):
+            await lane.target.execute(_FLUSH)
 
     async def _copy_range(self, lane: _Lane, tally: _Tally) -> bool:
         begun = time.monotonic()
@@ -180,6 +181,18 @@ class Copier:
             raise RowsRefusedError(tally.table.name, error) from error
         tally.add(rows, size_bytes, time.monotonic() - begun)
         return True
+
+
+@contextmanager
+def _interruptible(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (TimeoutError, OSError, asyncpg.InterfaceError) as error:
+        raise CopyInterruptedError(what, error) from error
+    except asyncpg.PostgresError as error:
+        if is_unreachable(error):
+            raise CopyInterruptedError(what, error) from error
+        raise
 
 
 class _Lane(msgspec.Struct, frozen=True):

@@ -70,6 +70,8 @@ _COMMON = {
 # A snapshot lives as long as its transaction, which waits while the target writes or the throttle is closed.
 _SNAPSHOT = {"idle_in_transaction_session_timeout": "0"}
 _BOUNDED = {"idle_in_transaction_session_timeout": "5min"}
+# No range waits for the disk: each lane ends with a commit that does, and with it for the log of all its ranges.
+_HURRIED = {"synchronous_commit": "off"}
 # Rows arrive as they are: no trigger may change them or act on them again, and referred rows may arrive later.
 _VERBATIM = {"session_replication_role": "replica"}
 
@@ -86,8 +88,9 @@ async def reading(home: Home, snapshot: str | None, warrant: Warrant) -> AsyncIt
 
 @asynccontextmanager
 async def writing(home: Home, warrant: Warrant, *, origin: str | None = None) -> AsyncIterator[asyncpg.Connection]:
-    """A session that puts rows in, or takes them out, as they are. The log says that they came from `origin`."""
-    async with _session(home, warrant, {**_COMMON, **_BOUNDED, **_VERBATIM}) as connection:
+    """A session that puts rows in, or takes them out, as they are. The log says that a copy of them came from `origin`."""
+    hurried = _HURRIED if origin is not None else {}
+    async with _session(home, warrant, {**_COMMON, **_BOUNDED, **_VERBATIM, **hurried}) as connection:
         if origin is not None:
             await connection.execute(
                 "SELECT CASE WHEN pg_replication_origin_oid($1) IS NULL THEN pg_replication_origin_create($1) END",
