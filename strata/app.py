@@ -34,6 +34,7 @@ from strata.inventory import routes as inventory
 from strata.inventory.problem_examples import PROBLEM_EXAMPLES
 from strata.inventory.request_parameters import API_PREFIX
 from strata.migrator.desk import Desk
+from strata.migrator.waves.desk import WaveDesk
 from strata.platform.health import Probe, Readiness, database_probe
 from strata.platform.http.body import StrictRequest
 from strata.platform.http.edge import Edge
@@ -90,6 +91,8 @@ class AppRuntime(Protocol):
     def jobs(self) -> JobQueue: ...
     @property
     def desk(self) -> Desk: ...
+    @property
+    def waves(self) -> WaveDesk: ...
 
 
 class StrataApp(Litestar):
@@ -192,6 +195,7 @@ def _dependencies(runtime: AppRuntime) -> dict[str, Provide]:
         "provisioning": _lend(runtime.provisioning),
         "jobs": _lend(runtime.jobs),
         "desk": _lend(runtime.desk),
+        "waves": _lend(runtime.waves),
     }
 
 

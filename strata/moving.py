@@ -14,6 +14,7 @@ from strata.migrator.keeper import Keeper
 from strata.migrator.moves import Move, Moves
 from strata.migrator.phases import Phase
 from strata.migrator.sites import Sites
+from strata.migrator.waves.driver import WaveDriver
 from strata.migrator.work import Surroundings
 from strata.platform.redis_link import RedisLink
 from strata.runtime import Runtime
@@ -44,22 +45,37 @@ def surroundings(runtime: Runtime) -> Surroundings:
 
 
 def keeper(runtime: Runtime) -> Keeper:
-    return Keeper(surroundings(runtime), f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(3)}")
+    return Keeper(surroundings(runtime), _worker_name())
+
+
+def wave_driver(runtime: Runtime) -> WaveDriver:
+    return WaveDriver(runtime.waves.waves, runtime.desk, runtime.settings.migrator, _worker_name())
+
+
+def _worker_name() -> str:
+    return f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(3)}"
 
 
 async def keep_moving(runtime: Runtime) -> None:
-    """Work on moves until cancelled: what a worker does beside its jobs."""
+    """Work on moves and waves until cancelled: what a worker does beside its jobs."""
     arm_from(runtime.settings.migrator.faults)
-    kept = keeper(runtime)
+    kept, driver = keeper(runtime), wave_driver(runtime)
+
+    def wake(_: bytes) -> None:
+        kept.wake()
+        driver.wake()
+
     redis_url = runtime.settings.redis_url
     link = None
     if redis_url is not None:
         # A link of its own: listeners are named before a link is started.
         link = RedisLink(redis_url.get_secret_value(), timeout_s=runtime.settings.cache.redis_timeout_s)
-        link.listen(CHANNEL, lambda _: kept.wake())
+        link.listen(CHANNEL, wake)
         await link.start()
     try:
-        await kept.run()
+        async with asyncio.TaskGroup() as both:
+            both.create_task(kept.run())
+            both.create_task(driver.run())
     finally:
         if link is not None:
             await asyncio.shield(link.close())

@@ -16,6 +16,8 @@ from strata.inventory import quotas
 from strata.migrator.desk import CHANNEL, Desk
 from strata.migrator.moves import Moves
 from strata.migrator.sites import Sites
+from strata.migrator.waves.desk import WaveDesk
+from strata.migrator.waves.store import Waves
 from strata.platform.database import addresses
 from strata.platform.database.administration import KeptConnections
 from strata.platform.errors import ConfigurationError
@@ -70,6 +72,7 @@ class Runtime(msgspec.Struct, frozen=True):
     drains: Drains
     jobs: JobQueue
     desk: Desk
+    waves: WaveDesk
     tokens: TokenAuthority
 
 
@@ -120,6 +123,8 @@ async def open_runtime(settings: Settings, *, upgrade: bool = False) -> AsyncIte
         if upgrade:
             await upgrades.cells()
         tenants = Tenants(engines, contexts, settings.fence, bell.ring, standbys)
+        moves = Moves(catalog)
+        desk = Desk(moves, Sites(catalog, registry), cells, settings.migrator, _waker(link))
         yield Runtime(
             settings=settings,
             catalog_url=catalog_url,
@@ -140,7 +145,8 @@ async def open_runtime(settings: Settings, *, upgrade: bool = False) -> AsyncIte
             replicas=replicas,
             drains=Drains(catalog),
             jobs=JobQueue(JobStore(catalog), contexts),
-            desk=Desk(Moves(catalog), Sites(catalog, registry), cells, settings.migrator, _waker(link)),
+            desk=desk,
+            waves=WaveDesk(Waves(moves), desk, _waker(link)),
             tokens=tokens,
         )
 

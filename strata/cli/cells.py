@@ -7,10 +7,12 @@ from typing import Annotated
 import msgspec
 import typer
 
-from strata.cli.draining import perform_drain
+from strata.cli.draining import Drain, PlanOnly, Show, Undo, perform_drain
 from strata.cli.options import AsJson, DataDir
 from strata.cli.output import print_json, print_line, print_table
 from strata.cli.surroundings import actor, perform
+from strata.cli.waves import Hours, MaxFailures, Parallel, Zone, pace
+from strata.migrator.waves.desk import MAX_FAILURES, PARALLEL
 from strata.runtime import Runtime
 from strata.tenancy.catalog.registry import CellSummary
 from strata.tenancy.catalog.tables import DrainKind
@@ -83,15 +85,19 @@ def list_cells(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 @app.command("drain")
 def drain(
     name: CellName,
-    undo: Annotated[bool, typer.Option("--undo", help="Take new tenants again, and forget the plan.")] = False,
-    show: Annotated[
-        bool, typer.Option("--show", help="Show the plan there is, and what of it is still to do.")
-    ] = False,
+    undo: Undo = False,
+    show: Show = False,
+    plan_only: PlanOnly = False,
+    parallel: Parallel = PARALLEL,
+    max_failures: MaxFailures = MAX_FAILURES,
+    window: Hours = None,
+    time_zone: Zone = "UTC",
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put no new tenants into a cell, and plan where those there move; until they are moved they stay and work."""
-    perform_drain(DrainKind.CELL, name, undo=undo, show=show, data_dir=data_dir, as_json=as_json)
+    """Put no new tenants into a cell and move those there elsewhere, in a wave; until they are moved they stay and work."""
+    asked = Drain(DrainKind.CELL, name, pace(parallel, max_failures, window, time_zone, "0s"), undo, show, plan_only)
+    perform_drain(asked, data_dir, as_json=as_json)
 
 
 async def _cell(runtime: Runtime, name: str) -> CellSummary:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 import msgspec
 import typer
 
+from strata.cli import waves
 from strata.cli.migrate_watching import watch_move
-from strata.cli.options import AsJson, DataDir, Slug
+from strata.cli.options import AsJson, DataDir, Slug, duration_s
 from strata.cli.output import print_facts, print_json, print_line, print_table
 from strata.cli.surroundings import actor, perform
 from strata.migrator.desk import Order, Plan
@@ -24,17 +24,8 @@ from strata.runtime import Runtime
 from strata.tenancy.model import Tier
 
 app = typer.Typer(help="Move tenants between tiers, cells and servers while they work.", rich_markup_mode=None)
-
-_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def _seconds(text: str) -> int:
-    found = re.fullmatch(r"(\d+)([smhd])", text)
-    if found is None:
-        message = f"«{text}» is no duration; write 48h, 30m, 90s or 7d"
-        raise typer.BadParameter(message)
-    return int(found[1]) * _UNITS_S[found[2]]
-
+app.command("wave")(waves.wave)
+app.add_typer(waves.app, name="waves")
 
 MoveId = Annotated[str, typer.Argument(metavar="ID", help="A move's id or its beginning, or a tenant's slug.")]
 To = Annotated[Tier, typer.Option("--to", help="The isolation the tenant gets.")]
@@ -82,7 +73,7 @@ def start(
     as_json: AsJson = False,
 ) -> None:
     """Write a move down; a worker runs it."""
-    order = Order(slug, to, cell=cell, server=server, hold=hold, retention_s=_seconds(retention))
+    order = Order(slug, to, cell=cell, server=server, hold=hold, retention_s=duration_s(retention))
 
     async def act(runtime: Runtime) -> Move:
         return await runtime.desk.start(order, actor())

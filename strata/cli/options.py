@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -26,3 +27,15 @@ def given_address(dsn: str | None) -> URL:
     """A DSN from the command line or, left out or «-», from standard input, where no other process sees it."""
     given = typer.get_text_stream("stdin").readline().strip() if dsn in {None, "-"} else dsn
     return addresses.parse(given or "")
+
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def duration_s(text: str) -> int:
+    """48h, 30m, 90s or 7d, in seconds."""
+    found = re.fullmatch(r"(\d+)([smhd])", text)
+    if found is None:
+        message = f"«{text}» is no duration; write 48h, 30m, 90s or 7d"
+        raise typer.BadParameter(message)
+    return int(found[1]) * _UNITS_S[found[2]]

@@ -4,6 +4,21 @@ from strata.console.api import API
 from strata.console.audit import ROUTES as AUDIT
 from strata.console.entitlements import ROUTES as ENTITLEMENTS
 from strata.console.migrations import API as MIGRATIONS
+from strata.console.move_pages import ROUTES as MOVE_PAGES
 from strata.console.pages import cells, change_tenant_status, tenant, tenants
+from strata.console.wave_pages import ROUTES as WAVE_PAGES
+from strata.console.waves import API as WAVES
 
-ROUTES = [*API, *MIGRATIONS, *ENTITLEMENTS, *AUDIT, tenants, tenant, change_tenant_status, cells]
+ROUTES = [
+    *API,
+    *MIGRATIONS,
+    *WAVES,
+    *ENTITLEMENTS,
+    *AUDIT,
+    tenants,
+    tenant,
+    change_tenant_status,
+    cells,
+    *MOVE_PAGES,
+    *WAVE_PAGES,
+]

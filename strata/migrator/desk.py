@@ -18,7 +18,7 @@ from strata.migrator.errors import MoveUnderWayError, NotFitError, UnknownMoveEr
 from strata.migrator.models import ATTEMPTS, MoveRow
 from strata.migrator.moves import Move, Moves, Place, append_event, as_move
 from strata.migrator.phases import BEFORE_THE_FLIP, CANCELLABLE, FINISHED, Phase, Wish
-from strata.migrator.preflight import objections_to, objections_to_server
+from strata.migrator.preflight import Objection, objections_to, objections_to_server
 from strata.migrator.sites import Sites
 from strata.migrator.tables import describe
 from strata.platform.errors import ConflictError
@@ -41,6 +41,9 @@ CHANNEL = "strata:moves"
 _DAY_S = 24 * 3600
 RETENTION_S = 2 * _DAY_S
 _MOVABLE = frozenset({TenantStatus.ACTIVE, TenantStatus.READ_ONLY, TenantStatus.SUSPENDED})
+
+
+Along = Callable[["AsyncSession", Move], Awaitable[None]]
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -68,6 +71,8 @@ class Plan(msgspec.Struct, frozen=True):
     size_bytes: int
     steps: list[str]
     objections: list[str]
+    passes: bool
+    """Whether all that stands against it goes away by itself, when other moves have ended."""
 
 
 class _Chosen(msgspec.Struct, frozen=True):
@@ -115,7 +120,7 @@ class Desk:
         end = await self._sites.source(draft)
         objections = await objections_to(end, self._settings)
         if open_move is not None:
-            objections.append(MoveUnderWayError(order.slug).detail)
+            objections.append(Objection(MoveUnderWayError(order.slug).detail))
         async with end.admin() as connection:
             tables = (await describe(connection, end.home.schema_name)).tables
         if chosen.target_cell is not None and chosen.target.cell != chosen.source.cell:
@@ -130,17 +135,23 @@ class Desk:
             rows=sum(table.estimated_rows for table in tables),
             size_bytes=sum(table.size_bytes for table in tables),
             steps=_steps(chosen, order),
-            objections=objections,
+            objections=[each.sentence for each in objections],
+            passes=bool(objections) and all(each.passes for each in objections),
         )
 
-    async def start(self, order: Order, actor: str) -> Move:
-        """Write the move down; a worker takes it from there. NotFitError, MoveUnderWayError, TenantBusyError."""
+    async def start(self, order: Order, actor: str, *, along: Along | None = None) -> Move:
+        """Write the move down; a worker takes it from there. NotFitError, MoveUnderWayError, TenantBusyError.
+
+        `along` writes in the same transaction what must be true with the move or not at all.
+        """
         plan = await self.plan(order)
         if plan.objections:
-            raise NotFitError(plan.objections)
+            raise NotFitError(plan.objections, passes=plan.passes)
         try:
             async with self.moves.writing() as session:
                 move = await self._write(session, order, actor)
+                if along is not None:
+                    await along(session, move)
         except IntegrityError as error:
             raise MoveUnderWayError(order.slug) from error
         await self._wake()

@@ -39,8 +39,10 @@ class NotFitError(InvalidInputError):
     code = "move-not-possible"
     title = "The move cannot be made"
 
-    def __init__(self, objections: Sequence[str]) -> None:
+    def __init__(self, objections: Sequence[str], *, passes: bool = False) -> None:
         super().__init__("The move cannot be made: " + " ".join(objections), extra={"objections": list(objections)})
+        self.passes = passes
+        """All of it goes away by itself, when other moves have ended."""
 
 
 class SupersededError(StrataError):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from strata.migrator.fitness import objections_to_source
 from strata.migrator.tables import describe
 
@@ -26,31 +28,40 @@ SELECT current_setting('wal_level') AS wal_level,
 """
 
 
-async def objections_to(end: End, settings: MigratorSettings) -> list[str]:
+class Objection(msgspec.Struct, frozen=True):
+    sentence: str
+    passes: bool = False
+    """When other moves have ended."""
+
+
+async def objections_to(end: End, settings: MigratorSettings) -> list[Objection]:
     """What stands against taking the tenant from here, in sentences."""
     async with end.admin() as connection:
         await connection.execute("SET row_security = off")
         tables = await describe(connection, end.home.schema_name)
-        problems = [each.problem for each in await objections_to_source(connection, tables)]
+        problems = [Objection(each.problem) for each in await objections_to_source(connection, tables)]
         return [*problems, *await objections_to_server(connection, end.place.cell, settings)]
 
 
-async def objections_to_server(connection: asyncpg.Connection, cell: str, settings: MigratorSettings) -> list[str]:
+async def objections_to_server(
+    connection: asyncpg.Connection, cell: str, settings: MigratorSettings
+) -> list[Objection]:
     room = await connection.fetchrow(_ROOM)
     assert room is not None  # noqa: S101 - a SELECT without FROM has one row
     problems = []
     if room["wal_level"] != "logical":
-        problems.append(f"The server of {cell} runs with wal_level {room['wal_level']}; moves need logical.")
+        problems.append(Objection(f"The server of {cell} runs with wal_level {room['wal_level']}; moves need logical."))
     if not room["replicates"]:
-        problems.append(f"The administrator's role on {cell} may not replicate: ALTER ROLE … REPLICATION.")
+        problems.append(Objection(f"The administrator's role on {cell} may not replicate: ALTER ROLE … REPLICATION."))
     for what, needed, setting in (
         ("slots", _SLOTS, "max_replication_slots"),
         ("senders", _SLOTS, "max_wal_senders"),
         ("origins", settings.copy_workers + 1, "max_active_replication_origins"),
     ):
         if room[what] < needed:
-            problems.append(
+            sentence = (
                 f"The server of {cell} has {room[what]} replication {what} free and a move needs {needed}: raise {setting}, "
                 "or wait until other moves have ended."
             )
+            problems.append(Objection(sentence, passes=True))
     return problems

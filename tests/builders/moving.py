@@ -15,7 +15,8 @@ from strata.migrator.desk import Desk, Order
 from strata.migrator.keeper import Keeper
 from strata.migrator.moves import Move
 from strata.migrator.phases import Phase
-from strata.moving import keeper
+from strata.migrator.waves.store import Wave
+from strata.moving import keep_moving, keeper
 from strata.runtime import Runtime
 from strata.tenancy.cell.tenant_tables import tenant_tables
 from strata.tenancy.context import TenantContext
@@ -81,6 +82,26 @@ class Movers:
             worker.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await worker
+
+    @asynccontextmanager
+    async def driving(self) -> AsyncIterator[None]:
+        """A worker of this process does all there is to do for moves and waves."""
+        worker = asyncio.create_task(keep_moving(self.runtime))
+        try:
+            yield
+        finally:
+            worker.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await worker
+
+    async def rested(self, wave: Wave, within_s: float = 240.0) -> Wave:
+        """Return when nothing of the wave is under way, and nothing will begin by itself."""
+        async with asyncio.timeout(within_s):
+            while True:
+                now = await self.runtime.waves.waves.get(wave.id)
+                if now.rests:
+                    return now
+                await asyncio.sleep(0.1)
 
     async def told(self, move: Move, what: str, within_s: float = 60.0) -> None:
         """Return when the event has been written."""

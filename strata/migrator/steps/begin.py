@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from strata.migrator.errors import NotFitError
+from strata.migrator.errors import NotFitError, PutOffError
 from strata.migrator.phases import Phase
 from strata.migrator.preflight import objections_to
 from strata.migrator.transitions import Advance
@@ -19,8 +19,12 @@ class Begin:
 
     async def check(self, work: Work) -> None:
         objections = await objections_to(work.source, work.settings)
-        if objections:
-            raise NotFitError(objections)
+        if not objections:
+            return
+        sentences = [each.sentence for each in objections]
+        if all(each.passes for each in objections):
+            raise PutOffError(" ".join(sentences))
+        raise NotFitError(sentences)
 
     async def run(self, work: Work) -> Advance:
         return Advance(Phase.PREPARING, "preparing", detail={"worker": work.reign})

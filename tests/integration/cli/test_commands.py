@@ -99,12 +99,13 @@ async def test_a_platform_is_set_up_by_hand(
         assert (cell["created"], cell["region"], cell["capacity"], cell["state"]) == (True, "west", 1, "open")
         assert (await strata.json("cell", "add", "small", "--server", "main"))["created"] is False
 
-        assert (await strata.json("cell", "drain", "small"))["draining"] is True
+        drained = await strata.json("cell", "drain", "small")
+        assert (drained["draining"], drained["wave"]) == (True, None)
         assert (await strata("tenant", "create", "first", "--json")).error["code"] == "no-room"
         assert (await strata.json("cell", "drain", "small", "--undo"))["draining"] is False
         assert (await strata.json("tenant", "create", "first"))["cell"] == "small"
         assert (await strata("tenant", "create", "second", "--json")).error["code"] == "no-room"
-        assert (await strata.json("server", "drain", "main"))["draining"] is True
+        assert (await strata.json("server", "drain", "main", "--plan-only"))["draining"] is True
         assert (await strata("tenant", "create", "third", "--tier", "dedicated", "--json")).error["code"] == "no-room"
         assert (await strata.json("server", "drain", "main", "--undo"))["draining"] is False
         [only] = (await strata.json("cell", "list"))["cells"]

@@ -114,7 +114,8 @@ async def test_either_server_killed_under_requests(two_servers_dir: Path) -> Non
 
 
 async def a_drain_has_a_plan(data_dir: Path) -> None:
-    for words in (("server", "drain", "server-2"), ("server", "drain", "server-2", "--show")):
+    for option in ("--plan-only", "--show"):
+        words = ("server", "drain", "server-2", option)
         async with started(*words, "--json", "--data-dir", data_dir, env={}, cwd=data_dir.parent) as process:
             said = await ended(process)
         assert said.code == 0, said.err

@@ -1,0 +1,158 @@
+"""Staff move a tenant and look on: plan, start, live, cut over, roll back; and a wave of several."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page, expect
+
+from strata.events import relaying
+from strata.moving import keep_moving
+from strata.tenancy.context import TenantContext
+from strata.tenancy.model import Tier
+from tests.builders.inventory import stocked
+from tests.builders.platform import SECOND_CELL, Tenantry
+from tests.builders.site import Site
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+Visitor = Callable[..., Awaitable[Page]]
+PATIENTLY_MS = 120_000
+PHONE = {"width": 390, "height": 844}
+
+
+@pytest.fixture
+async def staff(site: Site, visitor: Visitor) -> Callable[..., Awaitable[Page]]:
+    """`page = await staff("/moves")`: there, signed in on the console's host."""
+
+    async def sign_in(path: str, **options: object) -> Page:
+        page = await visitor(**options)
+        page.set_default_timeout(PATIENTLY_MS)
+        await page.goto(site.url("console", "/sign-in?next=" + path))
+        await page.get_by_label("Access token").fill(site.staff_token())
+        await page.get_by_role("button", name="Sign in").click()
+        await page.wait_for_url("**" + path)
+        return page
+
+    return sign_in
+
+
+@pytest.fixture
+async def worker(site: Site) -> AsyncIterator[None]:
+    # What a tenant has written before it goes is delivered before its old home is removed.
+    async with relaying(site.runtime):
+        working = asyncio.create_task(keep_moving(site.runtime))
+        yield
+        working.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await working
+
+
+async def new_tenant(site: Site, *, skus: int = 5) -> TenantContext:
+    context = await Tenantry(site.runtime)(Tier.SHARED)
+    await stocked(site.runtime, context, skus=skus, bins=2, on_hand=3)
+    return context
+
+
+def phase(page: Page, said: str) -> Awaitable[None]:
+    return expect(page.locator("[data-part=figures] .tag")).to_have_text(said, timeout=PATIENTLY_MS)
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_move_from_its_plan_to_its_roll_back(
+    site: Site, staff: Callable[..., Awaitable[Page]], tmp_path: Path
+) -> None:
+    tenant = await new_tenant(site, skus=40)
+    page = await staff("/moves")
+    await page.get_by_role("link", name="Plan a move").click()
+    await page.get_by_label("Tenant").fill(tenant.slug)
+    await page.get_by_role("radio", name="Schema").check()
+    await page.get_by_label("Cell").select_option(SECOND_CELL)
+    await page.get_by_label("Stop before the cut-over").check()
+    await page.get_by_role("button", name="Show the plan").click()
+    await expect(page.locator("#plan")).to_contain_text("Nothing stands against it.")
+    await expect(page.locator("#plan li").first).to_contain_text("make schema and role")
+    await page.get_by_role("button", name="Start the move").click()
+    await page.wait_for_url(re.compile(r"/moves/[0-9a-f-]{36}$"))
+
+    # A page that was made before and stays as it was: its buttons are of another phase by the time they are pressed.
+    stale = await page.context.new_page()
+    await stale.goto(page.url)
+    await stale.get_by_role("button", name="Cancel move").wait_for()
+    form = await stale.locator("form", has_text="Cancel move").evaluate("(form) => form.outerHTML")
+    await stale.evaluate("document.querySelector('[data-live]').removeAttribute('data-live')")
+
+    await phase(page, "ready")
+    await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    await expect(page.get_by_role("progressbar", name="stock_balance")).to_be_visible()
+    await page.get_by_role("button", name="Cut over").click()
+    await phase(page, "retaining")
+    await expect(page.get_by_role("definition").filter(has_text=" ms")).to_be_visible(timeout=PATIENTLY_MS)
+    await expect(page.locator("[data-part=events]")).to_contain_text("flipped")
+    await expect(page.locator("[data-part=events]")).to_contain_text("staff:ada")
+    picture = os.environ.get("STRATA_TEST_PICTURES")
+    await page.screenshot(path=Path(picture or tmp_path) / "console-move.png", full_page=True)
+
+    await stale.evaluate("(html) => { document.querySelector('[data-part=acts]').innerHTML = html }", form)
+    await stale.get_by_role("button", name="Cancel move").click()
+    await expect(stale.get_by_role("alert")).to_contain_text("has gone on meanwhile, it is retaining now")
+    await stale.close()
+
+    await page.get_by_role("button", name="Roll back").click()
+    await phase(page, "rolled back")
+    # It has ended: nothing is left to press, and the browser asks no more.
+    await expect(page.get_by_role("heading", name="What can be done")).to_have_count(0)
+    now = await site.runtime.contexts.fresh(tenant.id)
+    assert (now.placement.tier, now.placement.cell) == (Tier.SHARED, tenant.placement.cell)
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_wave_on_a_phone(site: Site, staff: Callable[..., Awaitable[Page]], tmp_path: Path) -> None:
+    tenants = [await new_tenant(site) for _ in range(2)]
+    page = await staff("/waves/new", viewport=PHONE, has_touch=True, is_mobile=True)
+    await page.get_by_label("Whose tenants").select_option("tenants")
+    await page.get_by_label("Tenants by slug").fill(f"{tenants[0].slug}\n{tenants[1].slug}")
+    await page.get_by_role("radio", name="Shared").check()
+    await page.get_by_label("Cell they go to").select_option(SECOND_CELL)
+    await page.get_by_label("Hours").fill("1-5")
+    await page.get_by_role("button", name="Show who").click()
+    await expect(page.get_by_role("alert")).to_contain_text("write 01:00-05:00")
+    await page.get_by_label("Hours").fill("")
+    await page.get_by_role("button", name="Show who").click()
+    await expect(page.locator("#candidates li")).to_have_count(2)
+    await no_sideways(page)
+    await page.get_by_role("button", name="Start the wave").click()
+    await page.wait_for_url(re.compile(r"/waves/[0-9a-f-]{36}$"))
+    await expect(page.locator("[data-part=figures] .tag")).to_have_text("finished", timeout=PATIENTLY_MS)
+    await expect(page.locator("[data-part=members] .tag.good")).to_have_count(2)
+    await no_sideways(page)
+    picture = os.environ.get("STRATA_TEST_PICTURES")
+    await page.screenshot(path=Path(picture or tmp_path) / "console-wave.png")
+    await page.get_by_role("link", name=tenants[0].slug).click()
+    await phase(page, "completed")
+    await no_sideways(page)
+    for path in ("/moves", "/waves", f"/moves/new?tenant={tenants[0].slug}&to=schema"):
+        await page.goto(site.url("console", path))
+        await no_sideways(page)
+
+
+async def test_without_javascript_it_is_pages_and_forms(site: Site, staff: Callable[..., Awaitable[Page]]) -> None:
+    tenant = await new_tenant(site)
+    page = await staff("/moves/new", java_script_enabled=False)
+    await page.get_by_label("Tenant").fill(tenant.slug)
+    await page.get_by_role("radio", name="Schema").check()
+    await page.get_by_role("button", name="Show the plan").click()
+    await page.get_by_role("button", name="Start the move").click()
+    await expect(page.locator("[data-part=figures] .tag")).to_have_text("pending")
+    await page.get_by_role("button", name="Cancel move").click()
+    await expect(page.get_by_role("definition").filter(has_text="cancel")).to_be_visible()
+
+
+async def no_sideways(page: Page) -> None:
+    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), page.url
