@@ -43,10 +43,12 @@ from strata.platform.http.operational import operational_endpoints
 from strata.platform.http.problem_description import describe_problems
 from strata.platform.http.problems import ErrorPage, ProblemResponses
 from strata.platform.metrics import HttpMetrics
+from strata.platform.readings import Readings
 from strata.platform.redis_link import RedisLink
 from strata.platform.settings import Settings
 from strata.platform.tokens import Claims, TokenAuthority
 from strata.platform.web.assets import StaticAssets
+from strata.routing.gate import TenantGate
 from strata.routing.host import Hosts
 from strata.routing.middleware import TenantRouting
 from strata.routing.resolve import Resolver
@@ -57,8 +59,13 @@ from strata.tenancy.context import TenantContext
 from strata.tenancy.context_cache import ContextCache
 from strata.tenancy.entitlements.desk import EntitlementDesk
 from strata.tenancy.jobs import JobQueue
+from strata.tenancy.limits.concurrency import Concurrency
+from strata.tenancy.limits.rates import RateLimiter
+from strata.tenancy.limits.readings import readings as limit_readings
 from strata.tenancy.provisioning.tenants import Provisioning
 from strata.tenancy.session import Tenants
+from strata.tenancy.usage.book import UsageBook
+from strata.tenancy.usage.meter import UsageMeter
 
 OPENAPI_JSON = "/api/v1/openapi.json"
 OPENAPI_PAGE = "/api/v1/docs"
@@ -93,6 +100,14 @@ class AppRuntime(Protocol):
     def desk(self) -> Desk: ...
     @property
     def waves(self) -> WaveDesk: ...
+    @property
+    def rates(self) -> RateLimiter: ...
+    @property
+    def concurrency(self) -> Concurrency: ...
+    @property
+    def meter(self) -> UsageMeter: ...
+    @property
+    def usage(self) -> UsageBook: ...
 
 
 class StrataApp(Litestar):
@@ -123,6 +138,7 @@ def create_app(
     https = http.public_scheme == "https"
     problems = ProblemResponses(error_page or ErrorPages(https=https))
     metrics = HttpMetrics()
+    _ = Readings(metrics.registry, limit_readings(runtime.rates, runtime.concurrency))
     app = StrataApp(
         [*(all_routes() if routes is None else routes), _jwks(runtime.tokens), openapi_json],
         dependencies=_dependencies(runtime),
@@ -142,7 +158,8 @@ def create_app(
     app.edge = Edge(
         StaticAssets(
             TenantRouting(
-                StandbyReads(app.routed, https=https), Resolver(Hosts(http), runtime.contexts, runtime.tokens)
+                TenantGate(StandbyReads(app.routed, https=https), runtime.rates, runtime.concurrency, runtime.meter),
+                Resolver(Hosts(http), runtime.contexts, runtime.tokens),
             )
         ),
         problems=problems,
@@ -196,6 +213,7 @@ def _dependencies(runtime: AppRuntime) -> dict[str, Provide]:
         "jobs": _lend(runtime.jobs),
         "desk": _lend(runtime.desk),
         "waves": _lend(runtime.waves),
+        "usage": _lend(runtime.usage),
     }
 
 

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -37,6 +38,8 @@ from strata.tenancy.context_loader import ContextLoader
 from strata.tenancy.entitlements.desk import Counted, EntitlementDesk
 from strata.tenancy.events.bell import Bell
 from strata.tenancy.jobs import JobQueue
+from strata.tenancy.limits.concurrency import Concurrency
+from strata.tenancy.limits.rates import RateLimiter
 from strata.tenancy.model import Tier
 from strata.tenancy.provisioning.cells import CellBuilder, Chains
 from strata.tenancy.provisioning.draining import Drains
@@ -47,6 +50,16 @@ from strata.tenancy.provisioning.upgrades import Upgrades
 from strata.tenancy.replicas.choice import ReplicaChoice
 from strata.tenancy.replicas.register import ReplicaRegister
 from strata.tenancy.session import Tenants
+from strata.tenancy.usage.book import UsageBook
+from strata.tenancy.usage.flushing import UsageFlusher
+from strata.tenancy.usage.meter import UsageMeter
+
+
+class _Closing(Protocol):
+    async def close(self) -> None: ...
+
+
+C = TypeVar("C", bound=_Closing)
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 
@@ -74,6 +87,11 @@ class Runtime(msgspec.Struct, frozen=True):
     desk: Desk
     waves: WaveDesk
     tokens: TokenAuthority
+    rates: RateLimiter
+    concurrency: Concurrency
+    meter: UsageMeter
+    usage: UsageBook
+    flusher: UsageFlusher
 
 
 @asynccontextmanager
@@ -106,8 +124,10 @@ async def open_runtime(settings: Settings, *, upgrade: bool = False) -> AsyncIte
         await link.start()
         stack.push_async_callback(link.close)
         stack.push_async_callback(contexts.close)
+        rates = _to_be_closed(stack, RateLimiter(link, settings.limits))
         bell = Bell(link)
         stack.push_async_callback(bell.close)
+        flusher = _to_be_closed(stack, UsageFlusher(UsageMeter(), UsageBook(catalog), flush_s=settings.usage.flush_s))
         replicas = ReplicaRegister(catalog, registry, keys)
         engines = CellEngines(replicas, settings.pool)
         stack.push_async_callback(engines.close)
@@ -122,7 +142,7 @@ async def open_runtime(settings: Settings, *, upgrade: bool = False) -> AsyncIte
         await tokens.start()
         if upgrade:
             await upgrades.cells()
-        tenants = Tenants(engines, contexts, settings.fence, bell.ring, standbys)
+        tenants = Tenants(engines, contexts, settings.fence, bell.ring, standbys, flusher.meter)
         moves = Moves(catalog)
         desk = Desk(moves, Sites(catalog, registry), cells, settings.migrator, _waker(link))
         yield Runtime(
@@ -148,6 +168,11 @@ async def open_runtime(settings: Settings, *, upgrade: bool = False) -> AsyncIte
             desk=desk,
             waves=WaveDesk(Waves(moves), desk, _waker(link)),
             tokens=tokens,
+            rates=rates,
+            meter=flusher.meter,
+            usage=flusher.book,
+            flusher=flusher,
+            concurrency=Concurrency(lambda: rates.presence.processes, soft_wait_s=settings.limits.soft_wait_s),
         )
 
 
@@ -157,6 +182,11 @@ def _counter(contexts: ContextCache, tenants: Tenants) -> Counted:
             return await quotas.in_use(session)
 
     return count
+
+
+def _to_be_closed(stack: AsyncExitStack, resource: C) -> C:
+    stack.push_async_callback(resource.close)
+    return resource
 
 
 def _waker(link: RedisLink) -> Callable[[], Awaitable[None]]:

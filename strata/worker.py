@@ -21,10 +21,11 @@ from strata.tenancy.jobs.audience import TenantAudience
 from strata.tenancy.jobs.housekeeping import JOBS as TENANCY_JOBS
 from strata.tenancy.jobs.scope import TenantScope
 from strata.tenancy.plans import plans
+from strata.tenancy.usage.jobs import JOBS as USAGE_JOBS
 
 
 def all_jobs() -> tuple[AnyDeclaration, ...]:
-    return (*TENANCY_JOBS, *INVENTORY_JOBS)
+    return (*TENANCY_JOBS, *USAGE_JOBS, *INVENTORY_JOBS)
 
 
 def companions(runtime: Runtime) -> Sequence[Companion]:
@@ -57,6 +58,7 @@ def open_worker(
         settings,
         imports,
         ImportPace(imports),
+        runtime.usage,
     )
     scope = TenantScope(runtime.contexts, runtime.tenants, runtime.jobs, services)
     scheduler = Scheduler(

@@ -5,7 +5,7 @@ from typing import Any
 from litestar import get
 from litestar.response import Redirect
 
-from strata.account import audit
+from strata.account import audit, usage
 from strata.account.surroundings import tabs_for
 from strata.identity.permissions import Permission, requires
 from strata.platform.tokens import Claims
@@ -16,4 +16,4 @@ async def account(claims: Claims) -> Redirect:
     return Redirect(tabs_for(claims)[0][1], status_code=303)
 
 
-ROUTES: list[Any] = [account, *audit.ROUTES]
+ROUTES: list[Any] = [account, *audit.ROUTES, *usage.ROUTES]

@@ -23,6 +23,7 @@ from strata.cli.imports import import_file
 from strata.cli.output import print_failure, print_line
 from strata.cli.seed import seed
 from strata.cli.up import up
+from strata.cli.usage import usage
 from strata.cli.worker import worker
 from strata.platform.errors import BadRequestError
 from strata.platform.logging import configure_logging
@@ -56,6 +57,7 @@ app.command("worker")(worker)
 app.command("seed")(seed)
 app.command("doctor")(doctor)
 app.command("import")(import_file)
+app.command("usage")(usage)
 app.add_typer(tenants.app, name="tenant")
 tenants.app.command("set")(set_document)
 tenants.app.command("plan")(entitlements.plan)

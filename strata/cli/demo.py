@@ -29,7 +29,7 @@ class DemoTenant(msgspec.Struct, frozen=True):
 
 DEMO_TENANTS = (
     DemoTenant(
-        NewTenant(slug="acme", name="Acme Hardware", tier=Tier.SHARED),
+        NewTenant(slug="acme", name="Acme Hardware", tier=Tier.SHARED, plan="business"),
         AssortmentName.HARDWARE,
         Branding(product_name="Acme Stockroom", primary_color="#1f5f8b"),
     ),

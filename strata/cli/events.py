@@ -15,7 +15,6 @@ from strata.inventory.aggregates.consumer import rebuild
 from strata.runtime import Runtime
 from strata.tenancy.events import dead_letters
 from strata.tenancy.events.models import DeadLetter
-from strata.tenancy.events.usage import Usage, UsageLine
 
 app = typer.Typer(
     help="Events that consumers could not deal with, and what is kept from events.", rich_markup_mode=None
@@ -66,22 +65,6 @@ def discard(slug: Slug, letter: Letter, data_dir: DataDir = None, as_json: AsJso
 
     perform(act, data_dir)
     _said({"discarded": str(letter)}, "Discarded.", as_json=as_json)
-
-
-@app.command("usage")
-def usage(slug: Slug, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """What a tenant has used, by month."""
-
-    async def act(runtime: Runtime) -> list[UsageLine]:
-        return await Usage(runtime.catalog_engine, {}).of((await runtime.directory.get(slug)).id)
-
-    lines = perform(act, data_dir)
-    if as_json:
-        print_json({"usage": lines})
-        return
-    print_table(
-        ("PERIOD", "METER", "AMOUNT"), ((each.period, each.meter, each.amount) for each in lines), empty="Nothing yet."
-    )
 
 
 @app.command("rebuild")

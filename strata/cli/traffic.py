@@ -27,7 +27,7 @@ _TOKEN_LIFETIME_S = 86_400
 _ANSWER_WITHIN_S = 60.0
 _IDLE_S = 2.0
 _LOOK_EVERY_S = 0.1
-_CREATED, _OK = 201, 200
+_CREATED, _OK, _HELD_BACK = 201, 200, 429
 _SHOWN = 200
 _KEPT = 1000
 
@@ -87,7 +87,21 @@ class Connection:
         self._used_at = 0.0
 
     async def ask(self, method: str, path: str, document: object, expected: int) -> bytes:
-        """The body of the answer; OSError or EOFError when there was none, after which the next one connects anew."""
+        """The body of the answer; OSError or EOFError when there was none, after which the next one connects anew.
+
+        One that the tenant's plan holds back is sent again when Retry-After says: nothing has been done with it.
+        """
+        while True:
+            status, head, answer = await self._ask_once(method, path, document)
+            if status == _HELD_BACK:
+                await asyncio.sleep(_number(head, "retry-after"))
+                continue
+            if status != expected:
+                message = f"{method} {path}: {status} {answer[:_SHOWN].decode(errors='replace')}"
+                raise TrafficRefusedError(message)
+            return answer
+
+    async def _ask_once(self, method: str, path: str, document: object) -> tuple[int, str, bytes]:
         body = b"" if document is None else msgspec.json.encode(document)
         head = f"{method} {path} HTTP/1.1\r\n{self._headers}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         if time.monotonic() - self._used_at > _IDLE_S:
@@ -101,16 +115,12 @@ class Connection:
                 writer.write(head.encode() + body)
                 await writer.drain()
                 answered = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-                answer = await reader.readexactly(_length(answered))
+                answer = await reader.readexactly(_number(answered, "content-length"))
         except (OSError, EOFError, asyncio.CancelledError):
             self.close()
             raise
         self._used_at = time.monotonic()
-        status = int(answered.split(" ", 2)[1])
-        if status != expected:
-            message = f"{method} {path}: {status} {answer[:_SHOWN].decode(errors='replace')}"
-            raise TrafficRefusedError(message)
-        return answer
+        return int(answered.split(" ", 2)[1]), answered, answer
 
     def close(self) -> None:
         if self._streams is not None:
@@ -118,10 +128,10 @@ class Connection:
             self._streams = None
 
 
-def _length(head: str) -> int:
+def _number(head: str, header: str) -> int:
     for line in head.split("\r\n"):
         name, _, value = line.partition(":")
-        if name.lower() == "content-length":
+        if name.lower() == header:
             return int(value)
     return 0
 

@@ -6,6 +6,7 @@ from strata.console.entitlements import ROUTES as ENTITLEMENTS
 from strata.console.migrations import API as MIGRATIONS
 from strata.console.move_pages import ROUTES as MOVE_PAGES
 from strata.console.pages import cells, change_tenant_status, tenant, tenants
+from strata.console.usage import ROUTES as USAGE
 from strata.console.wave_pages import ROUTES as WAVE_PAGES
 from strata.console.waves import API as WAVES
 
@@ -21,4 +22,5 @@ ROUTES = [
     cells,
     *MOVE_PAGES,
     *WAVE_PAGES,
+    *USAGE,
 ]

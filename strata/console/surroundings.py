@@ -13,6 +13,7 @@ _DESTINATIONS = (
     (Permission.STAFF_TENANTS_READ, Destination("Tenants", "/tenants", "tenants")),
     (Permission.STAFF_MOVES_READ, Destination("Moves", "/moves", "move")),
     (Permission.STAFF_MOVES_READ, Destination("Waves", "/waves", "waves")),
+    (Permission.STAFF_TENANTS_READ, Destination("Usage", "/usage", "usage")),
     (Permission.STAFF_CELLS_READ, Destination("Cells", "/cells", "cells")),
     (Permission.STAFF_AUDIT_READ, Destination("Audit", "/audit", "audit")),
 )

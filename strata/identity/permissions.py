@@ -26,6 +26,7 @@ class Permission(StrEnum):
     IMPORTS_READ = "imports:read"
     IMPORTS_WRITE = "imports:write"
     AUDIT_READ = "audit:read"
+    USAGE_READ = "usage:read"
     STAFF_TENANTS_READ = "staff:tenants:read"
     STAFF_TENANTS_WRITE = "staff:tenants:write"
     STAFF_CELLS_READ = "staff:cells:read"

@@ -89,6 +89,22 @@ class CacheSettings(_Group):
     redis_timeout_s: float = Field(default=0.05, gt=0)
 
 
+class LimitSettings(_Group):
+    """How a process counts requests against its tenants' limits (tenancy/limits)."""
+
+    redis_patience_s: float = Field(default=0.01, gt=0)
+    """How long a request may wait for Redis to give tokens; then the process's own share of the limit decides."""
+    lease_s: float = Field(default=1.0, gt=0)
+    """How long a process may keep tokens that it has not spent."""
+    soft_wait_s: float = Field(default=1.0, gt=0)
+    """How long a request above the soft limit of requests at once waits for its turn."""
+
+
+class UsageSettings(_Group):
+    flush_s: float = Field(default=10.0, gt=0)
+    """How often a process reports what tenants have used: what a crash loses."""
+
+
 class FenceSettings(_Group):
     wait_s: float = Field(default=5.0, gt=0)
     """How long a request waits for a cut-over to end before it gets a 503."""
@@ -235,6 +251,8 @@ class Settings(BaseSettings):
     pool: PoolSettings = PoolSettings()
     cache: CacheSettings = CacheSettings()
     fence: FenceSettings = FenceSettings()
+    limits: LimitSettings = LimitSettings()
+    usage: UsageSettings = UsageSettings()
     migrator: MigratorSettings = MigratorSettings()
     events: EventSettings = EventSettings()
     upgrades: UpgradeSettings = UpgradeSettings()

@@ -27,6 +27,12 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     locations: int | None = None
     storage_mb: int | None = None
     api_rate_per_minute: int | None = None
+    api_rate_per_key_per_minute: int | None = None
+    """Of one key: one subject that tokens are made for."""
+    concurrent_requests_soft: int | None = None
+    """Beyond it, requests queue."""
+    concurrent_requests: int | None = None
+    """Beyond it, they are refused."""
 
 
 class JobPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

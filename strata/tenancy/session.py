@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from time import perf_counter_ns
 from types import TracebackType
 from typing import ClassVar, Generic, NoReturn, TypeVar
 
@@ -39,6 +40,7 @@ from strata.tenancy.model import TenantStatus
 from strata.tenancy.replicas.choice import ReplicaChoice, StandbyWay
 from strata.tenancy.replicas.client import CLIENT
 from strata.tenancy.replicas.entering import StandbyLostError
+from strata.tenancy.usage.meter import UsageMeter
 
 _NOT_YOURS = (
     "tenants.transaction() commits when its block ends and rolls back when it raises; begin_nested() makes a savepoint."
@@ -99,11 +101,14 @@ class Tenants:
         settings: FenceSettings,
         written: Callable[[str], None] = lambda _cell: None,
         standbys: ReplicaChoice | None = None,
+        meter: UsageMeter | None = None,
     ) -> None:
         """`written` is told the cell's name after every transaction that may have written; it neither waits nor fails.
 
-        With `standbys`, `reading()` goes to one of those where the current request allows it.
+        With `standbys`, `reading()` goes to one of those where the current request allows it. What transactions cost is
+        counted in `meter`.
         """
+        self._meter = UsageMeter() if meter is None else meter
         self._entrance = Entrance(engines, contexts, settings)
         self._written = written
         self._standbys = standbys
@@ -117,13 +122,13 @@ class Tenants:
         `strata.tenancy.errors`; above READ COMMITTED also ConcurrentUpdateError, after which the caller may run the
         block again.
         """
-        return _Transaction(self._entrance, TenantSession, context, isolation, self._written)
+        return _Transaction(self._entrance, TenantSession, context, isolation, self._meter, self._written)
 
     def reading(
         self, context: TenantContext, *, isolation: Isolation = Isolation.READ_COMMITTED
     ) -> AbstractAsyncContextManager[TenantReadSession, None]:
         way = None if self._standbys is None or isolation is Isolation.SERIALIZABLE else self._standbys.choose(context)
-        return _Reading(self._entrance, TenantReadSession, context, isolation, way)
+        return _Reading(self._entrance, TenantReadSession, context, isolation, self._meter, way)
 
 
 class _Block(Generic[S]):
@@ -138,8 +143,11 @@ class _Block(Generic[S]):
     _last = ""
     """A statement that goes with the COMMIT."""
 
-    def __init__(self, entrance: Entrance, kind: type[S], context: TenantContext, isolation: Isolation) -> None:
+    def __init__(
+        self, entrance: Entrance, kind: type[S], context: TenantContext, isolation: Isolation, meter: UsageMeter
+    ) -> None:
         self._entrance = entrance
+        self._meter = meter
         self._kind = kind
         self._given = context
         self._isolation = isolation
@@ -169,6 +177,7 @@ class _Block(Generic[S]):
                 # By now this sends nothing. The session, and the connection it gives out, are of no use from here on.
                 self._connection.sync_connection.close()  # type: ignore[union-attr]
             finally:
+                self._meter.spent(self._pool.name, self._context.id, self._pooled.spent, self._pooled.waited_ns)
                 await self._give_back()
 
     async def _end(self) -> None:
@@ -195,8 +204,10 @@ class _Block(Generic[S]):
         """COMMIT past SQLAlchemy, which would make a greenlet to wait in."""
         entered = self._pooled.entered
         if entered is not None:
+            begun_ns = perf_counter_ns()
             try:
                 await entered.commit(self._last)
+                self._pooled.spent.database_ns += perf_counter_ns() - begun_ns
             except (asyncpg.PostgresError, *LOST):
                 # It says the same again, to SQLAlchemy, whose callers know its exceptions.
                 await self._commit_through_orm()
@@ -242,9 +253,10 @@ class _Transaction(_Block[TenantSession]):
         kind: type[TenantSession],
         context: TenantContext,
         isolation: Isolation,
+        meter: UsageMeter,
         written: Callable[[str], None],
     ) -> None:
-        super().__init__(entrance, kind, context, isolation)
+        super().__init__(entrance, kind, context, isolation, meter)
         self._written = written
 
     async def _commit(self) -> None:
@@ -283,9 +295,10 @@ class _Reading(_Block[TenantReadSession]):
         kind: type[TenantReadSession],
         context: TenantContext,
         isolation: Isolation,
+        meter: UsageMeter,
         way: StandbyWay | None,
     ) -> None:
-        super().__init__(entrance, kind, context, isolation)
+        super().__init__(entrance, kind, context, isolation, meter)
         self._way = way
 
     async def __aenter__(self) -> TenantReadSession:

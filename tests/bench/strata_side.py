@@ -16,6 +16,8 @@ from strata.identity.tokens import tenant_token
 from strata.platform.database import addresses
 from strata.platform.settings import PoolSettings, Settings
 from strata.runtime import Runtime, open_runtime
+from strata.tenancy.entitlements.desk import NewGrant
+from strata.tenancy.entitlements.grants import GrantKind
 from strata.tenancy.model import Tier
 from strata.tenancy.provisioning.cells import SHARED_CAPACITY
 from strata.tenancy.provisioning.servers import add_server
@@ -26,6 +28,7 @@ from tests.bench.ground import Ground, Server
 CATALOG = "bench_catalog"
 CELL = "cell-1"
 ACTOR = "bench"
+_BEYOND_REACH = 100_000_000
 POOL = (10, 10)
 """Connections kept and connections on top, for every pool of every application measured."""
 _SERVER = "server-1"
@@ -111,6 +114,15 @@ async def register(ground: Ground, runtime: Runtime, *, app_address: str | None 
 async def _tenant(runtime: Runtime, tier: Tier) -> BenchTenant:
     slug = f"bench-{tier}"
     await runtime.provisioning.create(NewTenant(slug=slug, name=f"Bench {tier}", tier=tier), ACTOR)
+    # Counted as everybody's requests are, and never reached.
+    for limit in (
+        "api_rate_per_minute",
+        "api_rate_per_key_per_minute",
+        "concurrent_requests_soft",
+        "concurrent_requests",
+    ):
+        grant = NewGrant(GrantKind.LIMIT, limit, "measured without refusals", _BEYOND_REACH)
+        await runtime.entitlements.grant(slug, grant, ACTOR)
     context = await runtime.contexts.get_by_slug(slug)
     async with runtime.tenants.transaction(context) as session:
         for statement in goods.FILL:

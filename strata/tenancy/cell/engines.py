@@ -16,6 +16,7 @@ from strata.tenancy.cell.budget import Budget
 from strata.tenancy.cell.connection import TenantConnection
 from strata.tenancy.cell.door import CellSecret
 from strata.tenancy.cell.pool import CellPool
+from strata.tenancy.cell.spending import watch
 from strata.tenancy.model import CellKind
 
 
@@ -117,6 +118,7 @@ class CellEngines:
             hide_parameters=True,
         )
         event.listen(engine.sync_engine, "connect", _seal_off)
+        watch(engine.sync_engine)
         return engine
 
     def _connect_args(self) -> dict[str, Any]:

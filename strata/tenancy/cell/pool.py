@@ -69,9 +69,13 @@ class CellPool:
         Errors: CellBusyError when no turn came in time, CellUnavailableError when the cell does not answer,
         sqlalchemy.exc.DBAPIError when it refuses this process.
         """
+        waited_ns = 0
         if not self.admission.try_admit(tenant_id):
+            began_ns = time.perf_counter_ns()
             await self.admission.admit(tenant_id)
+            waited_ns = time.perf_counter_ns() - began_ns
         pooled = self._pick(schema_name) or await self._opened(tenant_id)
+        pooled.waited_ns = waited_ns
         pooled.transactions += 1
         if pooled.schema_name != schema_name:
             pooled.schema_name = schema_name

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import PoolProxiedConnection
 
 from strata.tenancy.cell.connection import EnteredTransaction, TenantConnection, TransactionEndedError
+from strata.tenancy.cell.spending import Spent
 
 
 class Pooled:
@@ -26,6 +27,7 @@ class Pooled:
         "schema_name",
         "schemas",
         "transactions",
+        "waited_ns",
     )
 
     def __init__(self, engine: AsyncEngine, connection: AsyncConnection, now: float) -> None:
@@ -42,10 +44,18 @@ class Pooled:
         self.transactions = 0
         self.schema_name = ""
         self.schemas: set[str] = set()
+        self.waited_ns = 0
+        """How long its borrower had to wait for it."""
 
     def lend(self) -> AsyncConnection:
         """A connection for one transaction. Closed after it, so that whoever kept it, or its session, holds nothing."""
+        self._lease.spent = Spent()
         return AsyncConnection(self._engine, Connection(self._engine.sync_engine, self._lease, _allow_revalidate=False))
+
+    @property
+    def spent(self) -> Spent:
+        """By the transaction that it is lent to."""
+        return self._lease.spent
 
     @property
     def entered(self) -> EnteredTransaction | None:
@@ -76,10 +86,11 @@ class Pooled:
 class _Lease(PoolProxiedConnection):
     """What SQLAlchemy's Connection takes for a pool's loan. Closing it gives nothing back: the pool's owner does."""
 
-    __slots__ = ("_fairy", "_streams", "dbapi_connection", "driver_connection")
+    __slots__ = ("_fairy", "_streams", "dbapi_connection", "driver_connection", "spent")
 
     def __init__(self, fairy: PoolProxiedConnection) -> None:
         self._fairy = fairy
+        self.spent = Spent()
         self._streams: list[Any] = []
         self.dbapi_connection = fairy.dbapi_connection
         self.driver_connection: Any = fairy.driver_connection

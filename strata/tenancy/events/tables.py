@@ -5,27 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, func
+from sqlalchemy import ForeignKey, Index, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from strata.tenancy.catalog.tables import CatalogModel
-
-
-class UsageCounterRow(CatalogModel):
-    """How much a tenant has used of something in a month."""
-
-    __tablename__ = "usage_counter"
-    __table_args__ = (
-        CheckConstraint("period ~ '^[0-9]{4}-[0-9]{2}$'", name="period_month"),
-        CheckConstraint("amount >= 0", name="amount_not_negative"),
-    )
-
-    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenant.id"), primary_key=True)
-    period: Mapped[str] = mapped_column(primary_key=True)
-    """A month in UTC, as 2026-03."""
-    meter: Mapped[str] = mapped_column(primary_key=True)
-    amount: Mapped[int]
-    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class UsageMarkRow(CatalogModel):

@@ -1,4 +1,4 @@
-"""How much each tenant uses in a month, counted from its events into the catalog.
+"""What a tenant's events say of its usage, counted into the catalog (tenancy/usage/book.py).
 
 Once each: the counters and the place of the last event counted change in one transaction of the catalog.
 """
@@ -7,30 +7,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC
+from datetime import UTC, date
 from uuid import UUID
 
-import msgspec
-from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from strata.tenancy.context import TenantContext
 from strata.tenancy.events.consumers import OutsideConsumer
-from strata.tenancy.events.tables import UsageCounterRow, UsageMarkRow, UsageReplayRow
+from strata.tenancy.events.tables import UsageMarkRow, UsageReplayRow
 from strata.tenancy.events.types import Delivery, Event, Place
+from strata.tenancy.usage.book import add
 
 _EVENTS = "events"
 _NEVER = UUID(int=0)
 
 Measure = Callable[[Event], Mapping[str, int]]
 """What an event adds to which meters."""
-
-
-class UsageLine(msgspec.Struct, frozen=True):
-    period: str
-    meter: str
-    amount: int
 
 
 class Usage:
@@ -41,26 +34,17 @@ class Usage:
     def consumer(self) -> OutsideConsumer:
         return OutsideConsumer("tenancy.usage", tuple(self._measures), self._count)
 
-    async def of(self, tenant_id: UUID) -> list[UsageLine]:
-        query = (
-            select(UsageCounterRow.period, UsageCounterRow.meter, UsageCounterRow.amount)
-            .where(UsageCounterRow.tenant_id == tenant_id)
-            .order_by(UsageCounterRow.period, UsageCounterRow.meter)
-        )
-        async with self._sessions() as session:
-            return [UsageLine(row.period, row.meter, row.amount) for row in await session.execute(query)]
-
     async def _count(self, context: TenantContext, deliveries: Sequence[Delivery]) -> None:
         async with self._sessions.begin() as session:
             fresh = await _not_yet_counted(session, context.id, deliveries)
-            amounts: Counter[tuple[str, str]] = Counter()
+            days: dict[date, Counter[tuple[UUID, str]]] = {}
             for delivery in fresh:
-                period = delivery.occurred_at.astimezone(UTC).strftime("%Y-%m")
-                amounts[period, _EVENTS] += 1
+                amounts = days.setdefault(delivery.occurred_at.astimezone(UTC).date(), Counter())
+                amounts[context.id, _EVENTS] += 1
                 for meter, amount in self._measures[type(delivery.event)](delivery.event).items():
-                    amounts[period, meter] += amount
-            if amounts:
-                await _add(session, context.id, amounts)
+                    amounts[context.id, meter] += amount
+            for day, amounts in sorted(days.items()):
+                await add(await session.connection(), day, amounts)
 
 
 async def _not_yet_counted(session: AsyncSession, tenant_id: UUID, deliveries: Sequence[Delivery]) -> list[Delivery]:
@@ -91,17 +75,3 @@ async def _hold_mark(session: AsyncSession, tenant_id: UUID) -> Place:
         )
     ).one()
     return Place(row.epoch, row.position)
-
-
-async def _add(session: AsyncSession, tenant_id: UUID, amounts: Mapping[tuple[str, str], int]) -> None:
-    statement = insert(UsageCounterRow)
-    await session.execute(
-        statement.on_conflict_do_update(
-            index_elements=["tenant_id", "period", "meter"],
-            set_={"amount": UsageCounterRow.amount + statement.excluded.amount, "updated_at": func.now()},
-        ),
-        [
-            {"tenant_id": tenant_id, "period": period, "meter": meter, "amount": amount}
-            for (period, meter), amount in sorted(amounts.items())
-        ],
-    )

@@ -70,11 +70,11 @@ async def test_usage_is_shown_and_aggregates_are_made_again(
     runtime: Runtime, tenant_on: Tenantry, strata: Command
 ) -> None:
     context = await tenant_on(Tier.SHARED)
-    assert "Nothing yet." in (await strata("events", "usage", context.slug)).out
+    assert "Nothing in" in (await strata("usage", context.slug)).out
     await stocked(runtime, context, skus=2, bins=1, on_hand=10)
     async with relaying(runtime):
         await all_told(runtime, context)
-    usage = (await strata.json("events", "usage", context.slug))["usage"]
+    usage = (await strata.json("usage", context.slug))["totals"]
     assert {each["meter"]: each["amount"] for each in usage}["movements"] == 1
     async with runtime.tenants.transaction(context) as session:
         await session.execute(text("UPDATE stock_by_warehouse SET on_hand = 3"))
