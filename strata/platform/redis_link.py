@@ -89,19 +89,20 @@ class RedisLink:
             self._owner = None
         await self._client.aclose()
 
-    async def run(self, command: Callable[[redis.asyncio.Redis], Awaitable[T]]) -> T:
+    async def run(self, command: Callable[[redis.asyncio.Redis], Awaitable[T]], *, telling: bool = True) -> T:
+        """`telling` False: for what is sent often and at leisure; that it is late says nothing about Redis."""
         if not self.up:
             message = "Redis is down"
             raise RedisDownError(message)
-        return await self._attempt(command)
+        return await self._attempt(command, telling=telling)
 
-    async def _attempt(self, command: Callable[[redis.asyncio.Redis], Awaitable[T]]) -> T:
+    async def _attempt(self, command: Callable[[redis.asyncio.Redis], Awaitable[T]], *, telling: bool) -> T:
         try:
             async with asyncio.timeout(self._timeout_s):
                 result = await command(self._client)
         except TimeoutError as error:
             # One may be this process's own fault (a busy event loop); several in a row are not.
-            self._timeouts += 1
+            self._timeouts += telling
             if self._timeouts >= _TIMEOUTS_BEFORE_DOWN:
                 self._lose("no answer in time")
             raise RedisDownError(str(error)) from None

@@ -72,8 +72,8 @@ class Concurrency:
             async with asyncio.timeout(self._soft_wait_s):
                 await turn
         except TimeoutError:
-            if not (turn.done() and not turn.cancelled()):
-                crowd.queue.remove(turn)
+            if not turn.done() or turn.cancelled():
+                _leave_queue(crowd, turn)
                 crowd.running += 1
                 self.let_through += 1
         except BaseException:
@@ -81,7 +81,7 @@ class Concurrency:
                 # The turn came in the same moment: it goes to the next.
                 self.leave(crowd, limits)
             else:
-                crowd.queue.remove(turn)
+                _leave_queue(crowd, turn)
                 self._forget_empty(crowd)
             raise
         return crowd
@@ -91,7 +91,7 @@ class Concurrency:
         soft = limits.concurrent_requests_soft
         while crowd.queue and (soft is None or crowd.running < self._share(soft)):
             turn = crowd.queue.popleft()
-            # Cancelled a moment ago, and put back below by itself: it removes only what is still in the queue.
+            # Given up a moment ago, and not yet gone from the queue by itself.
             if not turn.done():
                 crowd.running += 1
                 turn.set_result(None)
@@ -103,3 +103,9 @@ class Concurrency:
 
     def _share(self, limit: int) -> int:
         return -(-limit // self._processes())
+
+
+def _leave_queue(crowd: Crowd, turn: asyncio.Future[None]) -> None:
+    # Whoever left meanwhile has taken it out when it was its turn.
+    if turn in crowd.queue:
+        crowd.queue.remove(turn)

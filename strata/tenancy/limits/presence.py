@@ -37,7 +37,7 @@ class Presence:
             return int(await client.eval(_SIGN_IN, 1, _KEY, self._name, str(_GONE_AFTER_MS)))
 
         try:
-            self.processes = max(1, await self._link.run(command))
+            self.processes = max(1, await self._link.run(command, telling=False))
             self._signed_in = True
         except RedisDownError:
             return
@@ -46,6 +46,6 @@ class Presence:
         if not self._signed_in:
             return
         try:
-            await self._link.run(lambda client: client.zrem(_KEY, self._name))
+            await self._link.run(lambda client: client.zrem(_KEY, self._name), telling=False)
         except RedisDownError:
             return

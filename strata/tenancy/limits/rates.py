@@ -75,13 +75,15 @@ class Allowance:
 class RateStatistics:
     """Counted since the process began."""
 
-    __slots__ = ("by_lease", "by_own_share", "refills", "refused", "unanswered")
+    __slots__ = ("by_lease", "by_own_share", "refills", "refused", "unanswered", "waited")
 
     def __init__(self) -> None:
         self.by_lease = 0
         self.by_own_share = 0
         self.refused = 0
         self.refills = 0
+        self.waited = 0
+        """Requests that waited for a refill."""
         self.unanswered = 0
         """Refills that Redis did not answer, or not in time."""
 
@@ -173,7 +175,11 @@ class RateLimiter:
                     break
                 # Shielded by being a task of its own: what it brings late, the next request spends.
                 task = allowance.refilling or self._refill(allowance)
+                self.statistics.waited += 1
                 await asyncio.wait([task], timeout=until - now)
+                if not task.done():
+                    # The others shall not wait for the same.
+                    self._slow_until = self._clock() + _SLOW_FOR_S
                 if allowance.spend(self._clock()):
                     self.statistics.by_lease += 1
                     return
@@ -245,7 +251,7 @@ class RateLimiter:
                 answer = await client.eval(TAKE, len(keys), *keys, *arguments)
             return answer
 
-        return await self._link.run(command)
+        return await self._link.run(command, telling=False)
 
     async def _tick(self) -> None:
         while True:

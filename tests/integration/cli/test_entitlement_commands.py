@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("runtime")
 
 
 async def test_a_plan_is_changed_after_it_was_foretold(strata: Command, runtime: Runtime, tenant_on: Tenantry) -> None:
-    tenant = await tenant_on(Tier.SHARED)
+    tenant = await tenant_on(Tier.SHARED, plan="starter")
     foretold = await strata.json("tenant", "plan", tenant.slug, "free", "--dry-run")
     assert foretold["dry_run"] is True
     assert foretold["change"]["features_lost"] == ["transfers"]
@@ -27,7 +27,7 @@ async def test_a_plan_is_changed_after_it_was_foretold(strata: Command, runtime:
 
 
 async def test_grants_are_made_shown_and_ended(strata: Command, runtime: Runtime, tenant_on: Tenantry) -> None:
-    tenant = await tenant_on(Tier.SHARED)
+    tenant = await tenant_on(Tier.SHARED, plan="starter")
     await strata.json("tenant", "grant", tenant.slug, "limit", "skus", "--amount", "none", "--reason", "contract")
     await strata.json("tenant", "grant", tenant.slug, "feature", "import", "--withhold", "--reason", "misuse")
     found = await strata.json(

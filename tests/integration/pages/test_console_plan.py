@@ -14,7 +14,7 @@ HTML = {"Accept": "text/html"}
 async def test_the_api_foretells_changes_grants_and_ends(
     runtime: Runtime, whole_app: StrataApp, tenant_on: Tenantry
 ) -> None:
-    tenant = await tenant_on(Tier.SHARED)
+    tenant = await tenant_on(Tier.SHARED, plan="starter")
     base = f"/staff/v1/tenants/{tenant.slug}"
     async with client_of(whole_app, "console.localhost", token=token_for_staff(runtime.tokens)) as client:
         grant = {"kind": "limit", "name": "users", "amount": 99, "reason": "contract"}
@@ -45,7 +45,7 @@ async def test_the_api_foretells_changes_grants_and_ends(
 async def test_the_page_shows_a_change_before_it_is_made(
     runtime: Runtime, whole_app: StrataApp, tenant_on: Tenantry
 ) -> None:
-    tenant = await tenant_on(Tier.SHARED)
+    tenant = await tenant_on(Tier.SHARED, plan="starter")
     page = f"/tenants/{tenant.slug}/plan"
     async with client_of(whole_app, "console.localhost", token=token_for_staff(runtime.tokens)) as client:
         shown = await client.get(page, params={"to": "free"}, headers=HTML)

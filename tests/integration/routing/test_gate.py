@@ -79,7 +79,7 @@ async def test_every_answer_says_how_the_caller_stands_and_the_refusal_what_to_d
         refused = await used_up(client)
         assert refused.headers["content-type"] == "application/problem+json"
         assert refused.json()["code"] == "rate-exceeded"
-        assert refused.json()[VIOLATED] == ["key"]
+        assert "key" in refused.json()[VIOLATED]
         assert int(refused.headers["Retry-After"]) >= 1
         assert '"key";r=0;' in refused.headers["RateLimit"]
         assert refused.headers["x-request-id"]

@@ -23,7 +23,7 @@ from tests.servers import RedisServer
 
 @pytest.fixture
 async def tenant(tenant_on: Tenantry) -> TenantContext:
-    return await tenant_on(Tier.SHARED)
+    return await tenant_on(Tier.SHARED, plan="starter")
 
 
 async def now(runtime: Runtime, tenant: TenantContext) -> TenantContext:
@@ -43,7 +43,7 @@ async def test_a_grant_shows_at_once_in_every_process(
 
 
 async def test_a_plan_change_is_foretold_and_erases_no_grant(runtime: Runtime, tenant_on: Tenantry) -> None:
-    tenant = await tenant_on(Tier.SHARED)
+    tenant = await tenant_on(Tier.SHARED, plan="starter")
     await stocked(runtime, tenant, skus=3, bins=2, on_hand=1)
     desk = runtime.entitlements
     await desk.grant(tenant.slug, NewGrant(GrantKind.LIMIT, "skus", "contract 12", 2), ACTOR)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from uuid import UUID, uuid4
 
 import pytest
@@ -59,6 +60,20 @@ async def test_who_has_waited_long_enough_runs_above_the_soft_limit() -> None:
     for each in (*running, crowd):
         concurrency.leave(each, LIMITS)
     assert concurrency.running(tenant_id) == 0
+
+
+async def test_a_turn_given_in_the_moment_in_which_the_wait_ends_is_no_failure() -> None:
+    tenant_id = uuid4()
+    concurrency, running = crowded(tenant_id, soft_wait_s=0.01)
+    tasks = [await waiting(concurrency, tenant_id) for _ in range(2)]
+    # Timers fire and turns are given while the loop could do neither.
+    time.sleep(0.03)  # noqa: ASYNC251 - the point of it
+    await asyncio.sleep(0)
+    for each in running:
+        concurrency.leave(each, LIMITS)
+    for crowd in await asyncio.gather(*tasks):
+        concurrency.leave(crowd, LIMITS)
+    assert concurrency.running(tenant_id) == concurrency.waiting == 0
 
 
 async def test_a_turn_that_nobody_takes_goes_to_the_next() -> None:
