@@ -75,6 +75,7 @@ def open_worker(
         scheduler,
         settings,
         queues=known_queues() if queues is None else _checked(queues),
+        long_queues=[name for name in known_queues() if name.partition("@")[0] == Queue.BULK],
         companions=companions(runtime),
     )
 

@@ -135,10 +135,10 @@ class ImportSettings(_Group):
 
     batch_rows: int = Field(default=250, ge=1, le=10_000)
     """Of the file, in one transaction."""
-    most_share: float = Field(default=0.15, gt=0, le=1)
-    """Of the time, at which an import posts while nobody else wants the cell."""
-    least_share: float = Field(default=0.05, gt=0, le=1)
-    """While others do."""
+    most_share: float = Field(default=0.5, gt=0, le=1)
+    """Of the time, in which an import posts while nobody else works in the cell."""
+    least_share: float = Field(default=0.005, gt=0, le=1)
+    """While others do: the consumers of its events work about as long again."""
 
 
 class UpgradeSettings(_Group):

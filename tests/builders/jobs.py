@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy import text
 
 from strata.platform.errors import StrataError
-from strata.platform.jobs.declaration import AnyDeclaration, PlatformJob, Refuse, Retry, platform_job
+from strata.platform.jobs.declaration import AnyDeclaration, PlatformJob, Queue, Refuse, Retry, platform_job
 from strata.platform.jobs.store import JobState, JobView
 from strata.platform.jobs.worker import JobWorker
 from strata.platform.settings import JobSettings
@@ -33,6 +33,12 @@ class Note(msgspec.Struct, frozen=True):
     then: str = ""
 
 
+class Loss(msgspec.Struct, frozen=True):
+    label: str
+    died_of: str | None = None
+    detail: str | None = None
+
+
 class BrokenError(StrataError):
     code = "broken"
 
@@ -48,6 +54,9 @@ class Seen:
         self.log_fields: list[dict[str, object]] = []
         self.platform: list[PlatformJob] = []
         self.labels: list[str] = []
+        self.losses: list[Loss] = []
+        self.released = asyncio.Event()
+        """What long jobs wait for."""
         self.running = 0
         self.most_at_once: dict[str, int] = {}
 
@@ -101,13 +110,30 @@ async def crowd(job: TenantJob, arguments: Note) -> None:
     seen.labels.append(arguments.label)
 
 
+@tenant_job("tests.mourn")
+async def mourn(job: TenantJob, arguments: Loss) -> None:
+    seen.losses.append(arguments)
+
+
+@tenant_job("tests.mortal", retry=_QUICKLY, heir=mourn)
+async def mortal(job: TenantJob, arguments: Note) -> None:
+    seen.labels.append(arguments.label)
+    raise BrokenError
+
+
+@tenant_job("tests.long", queue=Queue.BULK)
+async def long(job: TenantJob, arguments: Note) -> None:
+    seen.labels.append(arguments.label)
+    await seen.released.wait()
+
+
 @platform_job("tests.platform")
 async def on_platform(job: PlatformJob, arguments: Note) -> None:
     seen.platform.append(job)
     seen.labels.append(arguments.label)
 
 
-JOBS: Sequence[AnyDeclaration] = (note, once, crowd, on_platform)
+JOBS: Sequence[AnyDeclaration] = (note, once, crowd, mourn, mortal, long, on_platform)
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from datetime import time as time_of_day
 from uuid import UUID
@@ -32,7 +32,7 @@ from strata.inventory.imports.rows import Interpreter
 from strata.inventory.imports.schemas import RunOut
 from strata.inventory.imports.survey import Survey, survey
 from strata.inventory.quotas import QuotaExceededError
-from strata.platform.errors import BadRequestError, ConflictError, InvalidInputError, StrataError
+from strata.platform.errors import BadRequestError, ConflictError, InvalidInputError
 from strata.platform.jobs.declaration import NoArguments, Queue, Retry
 from strata.platform.jobs.schedules import Daily
 from strata.platform.settings import ImportSettings
@@ -44,6 +44,7 @@ from strata.tenancy.session import TenantSession
 log = structlog.get_logger(__name__)
 
 _ATTEMPTS = 8
+_WAITS_HERE_S = 1.0
 _LOOK_EVERY_S = 2.0
 """Whether the run that is being read has been cancelled."""
 _AT_ONCE_BYTES = 4 * 1024 * 1024
@@ -61,7 +62,32 @@ class PostBatch(msgspec.Struct, frozen=True):
     number: int
 
 
-@tenant_job("inventory.import-plan", queue=Queue.BULK, retry=Retry(attempts=_ATTEMPTS), timeout_s=3600.0)
+class GivenUp(msgspec.Struct, frozen=True):
+    import_id: UUID
+    died_of: str | None = None
+    detail: str | None = None
+    number: int | None = None
+    """Of the batch; None: it was the plan."""
+
+
+@tenant_job("inventory.import-given-up", retry=Retry(attempts=_ATTEMPTS))
+async def import_given_up(job: TenantJob, arguments: GivenUp) -> None:
+    """A job of the import is a dead letter: nobody goes on by himself, so the run is failed, to be resumed by a person."""
+    async with job.tenants.transaction(job.context) as session:
+        run = await repository.locked(session, arguments.import_id)
+        if arguments.number is None:
+            stuck = run.state is ImportState.PENDING
+        else:
+            # Whoever resumed it meanwhile, and got further, needs no word of this.
+            left = await planning.first_left(session, run.id)
+            stuck = run.state is ImportState.RUNNING and left == arguments.number
+        if run.queued and stuck:
+            await repository.fail(session, run.id, _reason(arguments))
+
+
+@tenant_job(
+    "inventory.import-plan", queue=Queue.BULK, retry=Retry(attempts=_ATTEMPTS), timeout_s=3600.0, heir=import_given_up
+)
 async def plan_import(job: TenantJob, arguments: PlanImport) -> None:
     """Read the file to its end and leave batches. Queued again for a run that is planned, it sets its jobs going."""
     async with _failing(job, arguments.import_id):
@@ -86,17 +112,24 @@ async def plan_import(job: TenantJob, arguments: PlanImport) -> None:
         await _defer(job.jobs, job.context.id, PostBatch(arguments.import_id, first))
 
 
-@tenant_job("inventory.import-batch", queue=Queue.BULK, retry=Retry(attempts=_ATTEMPTS), timeout_s=300.0)
+@tenant_job(
+    "inventory.import-batch", queue=Queue.BULK, retry=Retry(attempts=_ATTEMPTS), timeout_s=300.0, heir=import_given_up
+)
 async def import_batch(job: TenantJob, arguments: PostBatch) -> None:
     started = time.monotonic()
     settled = _Settled()
     async with _failing(job, arguments.import_id):
         settled = await _settle(job, arguments)
     if settled.upcoming is not None:
-        worked_s = time.monotonic() - started
         pace = job.services.get(ImportPace)
-        await asyncio.sleep(pace.pause_s(job.context.id, entered_s=settled.entered_s, worked_s=worked_s))
-        await _defer(job.jobs, job.context.id, PostBatch(arguments.import_id, settled.upcoming))
+        pause_s = pace.pause_s(job.context.id, worked_s=time.monotonic() - started, transactions=settled.transactions)
+        upcoming = PostBatch(arguments.import_id, settled.upcoming)
+        if pause_s < _WAITS_HERE_S:
+            await asyncio.sleep(pause_s)
+            await _defer(job.jobs, job.context.id, upcoming)
+        else:
+            # Not in a slot of the worker's, which others want.
+            await _defer(job.jobs, job.context.id, upcoming, at=datetime.now(UTC) + timedelta(seconds=pause_s))
 
 
 @tenant_job("inventory.forget-refusals", schedule=Daily(time_of_day(3, 25), spread_s=3600))
@@ -112,11 +145,11 @@ async def forget_refusals(job: TenantJob, _arguments: NoArguments) -> None:
                 return
 
 
-JOBS = (plan_import, import_batch, forget_refusals)
+JOBS = (plan_import, import_batch, import_given_up, forget_refusals)
 
 
-async def _defer(jobs: JobQueue, tenant_id: UUID, batch: PostBatch) -> None:
-    await jobs.defer(import_batch, tenant_id, batch, once_key=f"import:{batch.import_id}:{batch.number}")
+async def _defer(jobs: JobQueue, tenant_id: UUID, batch: PostBatch, at: datetime | None = None) -> None:
+    await jobs.defer(import_batch, tenant_id, batch, once_key=f"import:{batch.import_id}:{batch.number}", at=at)
 
 
 async def _surveyed(job: TenantJob, run: RunOut, file: SourceFile, mapping: Mapping) -> Survey | None:
@@ -160,16 +193,14 @@ async def _leave(job: TenantJob, run: RunOut, plan: Plan) -> None:
 class _Settled(msgspec.Struct, frozen=True):
     upcoming: int | None = None
     """The number of the batch that comes next."""
-    entered_s: float = 0.0
-    """How long it took to be let in."""
+    transactions: int = 0
+    """That the tenant's database has counted."""
 
 
 async def _settle(job: TenantJob, arguments: PostBatch) -> _Settled:
-    entering = time.monotonic()
     async with job.tenants.transaction(job.context) as session:
         # The lock on the run is what a second worker and a cancellation wait for.
         run = await repository.locked(session, arguments.import_id)
-        entered_s = time.monotonic() - entering
         first = await planning.first_left(session, run.id)
         if not run.queued or run.state is not ImportState.RUNNING or first is None or first < arguments.number:
             # Cancelled, failed or done; or the job is left over from a plan that was cancelled.
@@ -179,7 +210,8 @@ async def _settle(job: TenantJob, arguments: PostBatch) -> _Settled:
             first = await planning.first_left(session, run.id)
             if first is None:
                 await repository.finish(session, run.id)
-    return _Settled(first, entered_s)
+        transactions = await repository.transactions_so_far(session)
+    return _Settled(first, transactions)
 
 
 async def _is_ours_to_plan(session: TenantSession, run_id: UUID, left: int) -> bool:
@@ -223,20 +255,13 @@ async def _failing(job: TenantJob, import_id: UUID) -> AsyncIterator[None]:
     except _OF_THE_FILE as error:
         log.warning("import.failed", import_id=str(import_id), reason=error.code)
         await _record(job, import_id, error.detail)
-    except StrataError:
-        raise
-    except Exception:
-        # Runs that were put off are not among the failures, so `job.attempt` would say too much.
-        if await _failures(job) + 1 >= _ATTEMPTS:
-            with suppress(StrataError):
-                await _record(job, import_id, "Something went wrong on our side; support sees it. Resume it later.")
-        raise
 
 
-async def _failures(job: TenantJob) -> int:
-    """How often it has failed before."""
-    view = await job.jobs.status(job.id)
-    return 0 if view is None else view.failures
+def _reason(given_up: GivenUp) -> str:
+    """What a library's error says is not for the tenant; the log and the dead letter have it."""
+    if given_up.detail is None or given_up.died_of in {None, "error"}:
+        return "Something went wrong on our side; support sees it. Resume it later."
+    return f"It was given up: {given_up.detail} Resume it when that has passed."
 
 
 async def _record(job: TenantJob, import_id: UUID, failure: str) -> None:

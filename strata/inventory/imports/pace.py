@@ -1,8 +1,15 @@
-"""How fast a worker may post batches, so that the neighbours of an import do not feel it."""
+"""How fast a worker may post batches, so that the neighbours of an import do not feel it.
+
+A batch makes whoever wants the cell meanwhile wait about twice as long, however small it is: the machine's cores are shared.
+So what a neighbour's 99th percentile shows is the share of the time in which batches are posted. Where others work in the
+cell it is kept well below a hundredth; where nobody does there is nobody to wait, and the import goes on at speed.
+"""
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from uuid import UUID
 
 import msgspec
@@ -10,46 +17,46 @@ import msgspec
 from strata.platform.settings import ImportSettings
 
 _MOST_TENANTS = 1000
-_FASTER, _SLOWER = 1.1, 0.8
-_BUSY = 2.0
-"""So many times its usual time, and the way into the cell is crowded."""
-_SMOOTH = 0.3
-"""The weight of the last time in: one slow one says nothing."""
-_FORGET = 0.02
-"""How far the usual time moves towards a slower one with each batch: what was quick once need not stay so."""
-_LONGEST_PAUSE_S = 2.0
+_WINDOW_S = 2.0
+"""PostgreSQL counts what a session has done a second later, at times."""
+_OF_A_BATCH = 12
+"""Transactions that a batch itself brings about: its own, and the relay's and the consumers' of its events."""
+_STIR_PER_S = 10.0
+"""So few are the standing jobs', the relay's looks and the pools'."""
+_LONGEST_PAUSE_S = 20.0
 
 
 class _Tempo(msgspec.Struct):
-    share: float
-    usual_s: float
-    recent_s: float
+    looked_at: float
+    transactions: int
+    batches: int = 0
+    busy: bool | None = None
+    """None: nobody has looked for long enough."""
 
 
 class ImportPace:
-    """Adapts the share of the time in which a tenant's import works.
+    """Tells from the cell's count of transactions whether others work there, and how long to leave it to them."""
 
-    What it goes by is how long it takes to get into the tenant's transaction and lock one row there: the same work every
-    time, so when it takes longer, others want the cell. Then the share falls by a fifth; else it creeps up again.
-    """
-
-    def __init__(self, settings: ImportSettings) -> None:
+    def __init__(self, settings: ImportSettings, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
+        self._clock = clock
         self._tempos: OrderedDict[UUID, _Tempo] = OrderedDict()
 
-    def pause_s(self, tenant_id: UUID, *, entered_s: float, worked_s: float) -> float:
-        """After a batch: how long to leave the cell to the others."""
+    def pause_s(self, tenant_id: UUID, *, worked_s: float, transactions: int) -> float:
+        """After a batch that took `worked_s`. `transactions`: how many the tenant's database has seen so far."""
+        now = self._clock()
         tempo = self._tempos.get(tenant_id)
-        if tempo is None:
-            tempo = self._tempos[tenant_id] = _Tempo(self._settings.most_share, entered_s, entered_s)
+        if tempo is None or transactions < tempo.transactions:
+            # New here, or the tenant has moved: another database counts for itself.
+            tempo = self._tempos[tenant_id] = _Tempo(now, transactions)
         self._tempos.move_to_end(tenant_id)
         if len(self._tempos) > _MOST_TENANTS:
             self._tempos.popitem(last=False)
-        self._adapt(tempo, entered_s)
-        return min(worked_s * (1 / tempo.share - 1), _LONGEST_PAUSE_S)
-
-    def _adapt(self, tempo: _Tempo, entered_s: float) -> None:
-        tempo.recent_s += (entered_s - tempo.recent_s) * _SMOOTH
-        factor = _SLOWER if tempo.recent_s > tempo.usual_s * _BUSY else _FASTER
-        tempo.share = min(max(tempo.share * factor, self._settings.least_share), self._settings.most_share)
-        tempo.usual_s = min(entered_s, tempo.usual_s + (entered_s - tempo.usual_s) * _FORGET)
+        tempo.batches += 1
+        elapsed_s = now - tempo.looked_at
+        if elapsed_s >= _WINDOW_S:
+            of_others = transactions - tempo.transactions - tempo.batches * _OF_A_BATCH
+            busy = of_others > elapsed_s * _STIR_PER_S
+            self._tempos[tenant_id] = tempo = _Tempo(now, transactions, busy=busy)
+        share = self._settings.most_share if tempo.busy is False else self._settings.least_share
+        return min(worked_s * (1 / share - 1), _WINDOW_S if tempo.busy is None else _LONGEST_PAUSE_S)

@@ -256,6 +256,14 @@ async def change(session: TenantSession, run_id: UUID, **values: object) -> RunO
     return _run((await session.execute(statement)).one())
 
 
+_TRANSACTIONS = text("SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()")
+
+
+async def transactions_so_far(session: TenantReadSession) -> int:
+    """All that the database has counted, whoever made them; a second behind, at times."""
+    return int(await session.scalar(_TRANSACTIONS) or 0)
+
+
 _ADD_REFUSALS = text(
     """
     INSERT INTO import_refusal (tenant_id, run_id, row_number, code, message, source)

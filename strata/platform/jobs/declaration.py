@@ -102,6 +102,7 @@ class Declaration(Generic[J, A]):
         retry: Retry,
         timeout_s: float,
         schedule: Schedule | None,
+        heir: Declaration[J, Any] | None = None,
     ) -> None:
         self.name = name
         self.handler = handler
@@ -110,6 +111,8 @@ class Declaration(Generic[J, A]):
         self.retry = retry
         self.timeout_s = timeout_s
         self.schedule = schedule
+        self.heir = heir
+        """The job that is queued when this one dies, with its arguments and `died_of` (a code) and `detail`."""
         self.arguments: type[A] = _arguments_of(name, handler)
         if schedule is not None:
             _can_be_made_of_nothing(name, self.arguments)
@@ -149,6 +152,10 @@ class JobRegistry:
                 message = f"Two jobs are called «{declaration.name}»; rename one."
                 raise ConfigurationError(message)
             self._declarations[declaration.name] = declaration
+
+    def heirs(self) -> dict[str, str]:
+        """By a job's name, the job that is queued when it dies."""
+        return {each.name: each.heir.name for each in self if each.heir is not None}
 
     def __iter__(self) -> Iterator[AnyDeclaration]:
         return iter(self._declarations.values())

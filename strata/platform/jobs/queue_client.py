@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,12 +36,25 @@ _GIVE_BACK_UNKNOWN = """
     WHERE status = 'doing' AND worker_id = %(worker_id)s AND id <> ALL (%(held)s::bigint[]) AND NOT abort_requested
     RETURNING id
 """
-_FINISH = """
-    UPDATE procrastinate_jobs
-    SET status = %(status)s::procrastinate_job_status, abort_requested = false, attempts = attempts + 1
-    WHERE id = %(id)s AND status = 'doing' AND worker_id = %(worker_id)s
-    RETURNING id
+_OBITUARY = """
+    INSERT INTO procrastinate_jobs (queue_name, task_name, priority, args)
+    SELECT d.queue_name, h.heir, d.priority, d.args || jsonb_build_object(
+            'key', (d.args ->> 'key') || '/died#' || d.id,
+            'arguments', (d.args -> 'arguments') || jsonb_build_object('died_of', d.code, 'detail', d.detail))
+    FROM dead d JOIN jsonb_each_text(%(heirs)s::jsonb) AS h (task, heir) ON h.task = d.task_name
 """
+"""The job that tells the domain of a job's death, queued by the statement by which that dies: neither is without the other."""
+_FINISH = f"""
+    WITH done AS (
+        UPDATE procrastinate_jobs
+        SET status = %(status)s::procrastinate_job_status, abort_requested = false, attempts = attempts + 1
+        WHERE id = %(id)s AND status = 'doing' AND worker_id = %(worker_id)s
+        RETURNING id, queue_name, task_name, priority, args, status
+    ), dead AS (
+        SELECT d.*, t.code, t.detail FROM done d LEFT JOIN job_trouble t ON t.job_id = d.id WHERE d.status = 'failed'
+    ), told AS ({_OBITUARY})
+    SELECT id FROM done
+"""  # noqa: S608 - of constants
 # One that somebody asked to stop does not come back; nor does one whose work is queued a second time by now.
 _PUT_BACK = """
     UPDATE procrastinate_jobs j
@@ -61,7 +74,7 @@ _NOTE_TROUBLE = """
         since = CASE WHEN t.code = excluded.code THEN t.since ELSE now() END, code = excluded.code, detail = excluded.detail, last_at = now()
     RETURNING failures, put_off, EXTRACT(epoch FROM now() - since)::float AS for_s
 """
-_TAKE_BACK = """
+_TAKE_BACK = f"""
     WITH silent AS (
         SELECT j.id, j.abort_requested, EXISTS (
                 SELECT 1 FROM procrastinate_jobs o WHERE o.queueing_lock = j.queueing_lock AND o.status = 'todo'
@@ -75,17 +88,21 @@ _TAKE_BACK = """
         SELECT id, 1, 'worker-lost', 'The worker that ran it died or fell silent.' FROM silent
         ON CONFLICT (job_id) DO UPDATE
             SET lost = t.lost + 1, code = excluded.code, detail = excluded.detail, last_at = now()
-        RETURNING job_id, lost
-    )
-    UPDATE procrastinate_jobs j
-    SET status = CASE WHEN s.abort_requested OR s.queued_again THEN 'aborted'::procrastinate_job_status
-                      WHEN n.lost >= %(most_losses)s THEN 'failed'::procrastinate_job_status
-                      ELSE 'todo'::procrastinate_job_status END,
-        attempts = attempts + 1, worker_id = NULL, abort_requested = false
-    FROM silent s JOIN noted n ON n.job_id = s.id
-    WHERE j.id = s.id
-    RETURNING j.id, j.task_name, j.status::text AS status, n.lost
-"""
+        RETURNING job_id, lost, code, detail
+    ), taken AS (
+        UPDATE procrastinate_jobs j
+        SET status = CASE WHEN s.abort_requested OR s.queued_again THEN 'aborted'::procrastinate_job_status
+                          WHEN n.lost >= %(most_losses)s THEN 'failed'::procrastinate_job_status
+                          ELSE 'todo'::procrastinate_job_status END,
+            attempts = attempts + 1, worker_id = NULL, abort_requested = false
+        FROM silent s JOIN noted n ON n.job_id = s.id
+        WHERE j.id = s.id
+        RETURNING j.id, j.queue_name, j.task_name, j.priority, j.args, j.status, n.lost, n.code, n.detail
+    ), dead AS (
+        SELECT * FROM taken WHERE status = 'failed'
+    ), told AS ({_OBITUARY})
+    SELECT id, task_name, status::text AS status, lost FROM taken
+"""  # noqa: S608 - of constants
 
 
 class Trouble(msgspec.Struct, frozen=True):
@@ -96,13 +113,29 @@ class Trouble(msgspec.Struct, frozen=True):
 
 
 class QueueClient(JobManager):
-    def __init__(self, connector: PatientConnector, *, queues: Sequence[str], tasks: Sequence[str]) -> None:
+    def __init__(
+        self,
+        connector: PatientConnector,
+        *,
+        queues: Sequence[str],
+        tasks: Sequence[str],
+        heirs: Mapping[str, str],
+        long_queues: Collection[str] = (),
+        most_long: int | None = None,
+    ) -> None:
+        """`heirs`: by a job's name, the job that is queued when it dies. `most_long`: jobs of the `long_queues` that the
+        worker runs at once; None: as many as it runs of any.
+        """
         super().__init__(connector)
         self._catalog = connector
         self._queues = list(queues)
         self._tasks = list(tasks)
+        self._heirs = json.dumps(heirs)
+        self._long_queues = frozenset(long_queues)
+        self._most_long = most_long
         self._last_lane = ("", "")
-        self._held: set[int] = set()
+        self._held: dict[int, str] = {}
+        """The jobs this worker has, and the queue of each."""
         self._wakes = 0
         self.on_freed: Callable[[], None] = lambda: None
         """Called when a job of this worker is over: its owner's share has a free place."""
@@ -118,7 +151,7 @@ class QueueClient(JobManager):
 
     async def _fetch(self, worker_id: int) -> Job | None:
         queue, owner = self._last_lane
-        fetch = {"queues": self._queues, "tasks": self._tasks, "after_queue": queue, "after_owner": owner}
+        fetch = {"queues": self._open_queues(), "tasks": self._tasks, "after_queue": queue, "after_owner": owner}
         row = None
         while row is None:
             try:
@@ -132,13 +165,20 @@ class QueueClient(JobManager):
         if row["id"] is None:
             return None
         job = Job.from_row(row)
-        self._held.add(row["id"])
+        self._held[row["id"]] = job.queue
         self._last_lane = (job.queue, str(job.task_kwargs.get("owner", "")))
         return job
 
+    def _open_queues(self) -> list[str]:
+        """A slot is kept from long jobs: a short one need not wait for the end of any."""
+        long = sum(queue in self._long_queues for queue in self._held.values())
+        if self._most_long is None or long < self._most_long:
+            return self._queues
+        return [queue for queue in self._queues if queue not in self._long_queues]
+
     async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:
         del delete_job  # `platform.purge-jobs` does, later
-        await self._give_up(job, _FINISH, status=status.value)
+        await self._give_up(job, _FINISH, status=status.value, heirs=self._heirs)
 
     async def retry_job(
         self,
@@ -165,7 +205,9 @@ class QueueClient(JobManager):
         if time.monotonic() - self._catalog.away_at < silent_s:
             return []
         try:
-            return await self._catalog.execute_once(_TAKE_BACK, silent_s=silent_s, most_losses=_MOST_LOSSES)
+            return await self._catalog.execute_once(
+                _TAKE_BACK, silent_s=silent_s, most_losses=_MOST_LOSSES, heirs=self._heirs
+            )
         except CatalogAwayError:
             return []
 
@@ -182,7 +224,7 @@ class QueueClient(JobManager):
     async def _give_up(self, job: Job, statement: str, **parameters: object) -> None:
         rows = await self._catalog.execute_query_all_async(statement, id=job.id, worker_id=job.worker_id, **parameters)
         if job.id is not None:
-            self._held.discard(job.id)
+            self._held.pop(job.id, None)
         if not rows:
             log.warning("job.no_longer_ours", job=job.task_name, job_id=job.id)
         self._wakes += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -51,11 +51,20 @@ class JobWorker:
         settings: JobSettings,
         *,
         queues: Sequence[str],
+        long_queues: Collection[str] = (),
         companions: Sequence[Companion] = (),
     ) -> None:
         self._settings = settings
         self._connector = PatientConnector(catalog_dsn, schema=SCHEMA, pool_size=settings.pool_size)
-        self._queue = QueueClient(self._connector, queues=queues, tasks=[each.name for each in registry])
+        self._queue = QueueClient(
+            self._connector,
+            queues=queues,
+            tasks=[each.name for each in registry],
+            heirs=registry.heirs(),
+            long_queues=long_queues,
+            # One that has long jobs alone, or one slot, keeps none.
+            most_long=settings.concurrency - 1 if settings.concurrency > 1 and set(queues) - set(long_queues) else None,
+        )
         self._queues = queues
         self._app = App(connector=self._connector)
         self._app.job_manager = self._queue

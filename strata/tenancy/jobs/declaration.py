@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import text
@@ -64,15 +64,25 @@ def tenant_job(
     retry: Retry = Retry(),  # noqa: B008 - frozen
     timeout_s: float = 900.0,
     schedule: Schedule | None = None,
+    heir: Declaration[TenantJob, Any] | None = None,
 ) -> Callable[[Callable[[TenantJob, A], Awaitable[None]]], Declaration[TenantJob, A]]:
     """Declare a job that is done for one tenant.
 
     With a `schedule` it is queued for every active tenant, in the tenant's own time zone. `timeout_s` bounds one run.
+    When it has become a dead letter, by failures, by being put off too long or with its worker, the `heir` is queued: a job
+    that takes the same arguments and, if it names them, `died_of` (a code) and `detail`.
     """
 
     def declare(handler: Callable[[TenantJob, A], Awaitable[None]]) -> Declaration[TenantJob, A]:
         return Declaration(
-            name, handler, scope=Scope.OWNER, queue=queue, retry=retry, timeout_s=timeout_s, schedule=schedule
+            name,
+            handler,
+            scope=Scope.OWNER,
+            queue=queue,
+            retry=retry,
+            timeout_s=timeout_s,
+            schedule=schedule,
+            heir=heir,
         )
 
     return declare

@@ -9,7 +9,19 @@ from strata.platform.errors import ConflictError
 from strata.platform.jobs.store import JobFilter, JobState, NotDeadError, UnknownJobError
 from strata.runtime import Runtime
 from strata.tenancy.model import TenantStatus, Tier
-from tests.builders.jobs import Note, counted, dead_letter, ended, note, seen, until_put_off, working
+from tests.builders.jobs import (
+    Loss,
+    Note,
+    counted,
+    dead_letter,
+    ended,
+    mortal,
+    note,
+    seen,
+    until,
+    until_put_off,
+    working,
+)
 from tests.builders.platform import ACTOR, Tenantry
 
 
@@ -31,6 +43,16 @@ async def test_a_dead_letter_is_replayed_and_what_it_had_done_stays_done(runtime
         assert (await ended(runtime, job)).failures == 3, "it has all its attempts again"
     assert seen.labels.count("replayed") == 6
     assert await counted(runtime, context, "replayed") == 1
+
+
+async def test_whoever_inherits_is_told_of_a_death_once(runtime: Runtime, tenant_on: Tenantry) -> None:
+    context = await tenant_on(Tier.SHARED)
+    async with working(runtime):
+        job = await runtime.jobs.defer(mortal, context.id, Note("mourned"))
+        assert (await ended(runtime, job)).state is JobState.FAILED
+        await until(lambda: any(loss.label == "mourned" for loss in seen.losses))
+    assert [loss for loss in seen.losses if loss.label == "mourned"] == [Loss("mourned", "broken", "It is broken.")]
+    assert seen.labels.count("mourned") == 3
 
 
 async def test_a_refusal_is_final_at_once(runtime: Runtime, tenant_on: Tenantry) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from strata.platform.jobs.store import JobState
 from strata.runtime import Runtime
 from strata.tenancy.model import Tier
-from tests.builders.jobs import BRISK, Note, crowd, ended, note, seen, until, working
+from tests.builders.jobs import BRISK, Note, crowd, ended, long, note, seen, until, working
 from tests.builders.platform import Tenantry, second_process
 
 FLOOD = 10_000
@@ -61,6 +61,20 @@ async def test_tenants_take_turns(runtime: Runtime, tenant_on: Tenantry) -> None
     order = [label for label in seen.labels if label.startswith("turn/")]
     rounds = [set(order[start : start + 3]) for start in range(0, 15, 3)]
     assert all(len(each) == 3 for each in rounds)
+
+
+async def test_long_jobs_leave_a_slot_to_short_ones(runtime: Runtime, tenant_on: Tenantry) -> None:
+    tenants = [await tenant_on(Tier.SHARED) for _ in range(3)]
+    seen.released.clear()
+    async with working(runtime, BRISK.model_copy(update={"concurrency": 2})):
+        longs = [await runtime.jobs.defer(long, each.id, Note(f"long/{each.slug}")) for each in tenants]
+        await until(lambda: any(label.startswith("long/") for label in seen.labels))
+        short = await runtime.jobs.defer(note, tenants[0].id, Note("short"))
+        assert (await ended(runtime, short)).state is JobState.SUCCEEDED
+        assert sum(label.startswith("long/") for label in seen.labels) == 1
+        seen.released.set()
+        for job in longs:
+            assert (await ended(runtime, job)).state is JobState.SUCCEEDED
 
 
 async def test_within_a_tenant_priority_goes_before_age(runtime: Runtime, tenant_on: Tenantry) -> None:

@@ -19,7 +19,20 @@ from strata.runtime import Runtime
 from strata.tenancy.context import TenantContext
 from strata.tenancy.model import Tier
 from tests.builders.command import clean_environment, environment_for
-from tests.builders.jobs import BRISK, SOON_S, Note, counted, ended, note, once, seen, until, until_put_off, working
+from tests.builders.jobs import (
+    BRISK,
+    SOON_S,
+    Note,
+    counted,
+    ended,
+    mortal,
+    note,
+    once,
+    seen,
+    until,
+    until_put_off,
+    working,
+)
 from tests.builders.platform import SECOND_CELL, Platform, Tenantry, new_platform, standing
 from tests.servers import PostgresServer, RedisServer
 
@@ -37,7 +50,7 @@ async def worker_process(platform: Platform) -> AsyncIterator[asyncio.subprocess
     )  # fmt: skip
     try:
         assert process.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             assert await process.stdout.readline() == b"started\n"
         yield process
     finally:
@@ -90,7 +103,7 @@ async def test_a_job_that_takes_its_workers_with_it_becomes_a_dead_letter(
     runtime: Runtime, tenant_on: Tenantry
 ) -> None:
     context = await tenant_on(Tier.SHARED)
-    job = await runtime.jobs.defer(note, context.id, Note("deadly"))
+    job = await runtime.jobs.defer(mortal, context.id, Note("deadly"))
     lose = text(
         "UPDATE jobs.procrastinate_jobs SET status = 'doing', worker_id = NULL WHERE id = :id AND status = 'todo'"
     )
@@ -102,6 +115,8 @@ async def test_a_job_that_takes_its_workers_with_it_becomes_a_dead_letter(
                 await asyncio.sleep(0.05)
     assert view is not None
     assert (view.lost, view.last_code) == (3, "worker-lost")
+    async with working(runtime):
+        await until(lambda: [loss.died_of for loss in seen.losses if loss.label == "deadly"] == ["worker-lost"])
 
 
 async def test_a_worker_that_is_stopped_lets_jobs_finish_and_gives_back_what_takes_too_long(

@@ -52,6 +52,12 @@ def test_strata_s_own_jobs_have_names_that_say_whose_they_are() -> None:
     assert all("." in name and len(name) <= 60 for name in names)
 
 
+def test_what_is_queued_for_the_dead_is_run_by_somebody() -> None:
+    registry = JobRegistry(all_jobs())
+    assert registry.heirs()
+    assert set(registry.heirs().values()) <= {each.name for each in registry}
+
+
 def test_delays_double_up_to_the_longest() -> None:
     retry = Retry(first_delay_s=1.0, longest_delay_s=10.0)
     for failures, expected in ((1, 1.0), (2, 2.0), (4, 8.0), (5, 10.0), (500, 10.0)):

@@ -51,6 +51,15 @@ RETAIL = {"mapping": "online-retail", "opening_stock": "true"}
 SMALL_BATCHES = ImportSettings(batch_rows=50, most_share=1, least_share=1)
 
 
+_LOST = text(
+    "UPDATE jobs.procrastinate_jobs SET status = 'doing', worker_id = NULL"
+    " WHERE args ->> 'owner' = :owner AND status = 'todo' RETURNING id"
+)
+_TWICE_BEFORE = text(
+    "INSERT INTO jobs.job_trouble (job_id, lost, code, detail) SELECT id, 2, 'worker-lost', '' FROM unnest(CAST(:jobs AS bigint[])) AS id"
+)
+
+
 @pytest.fixture(scope="module")
 async def slow(runtime: Runtime) -> AsyncIterator[Runtime]:
     """A process whose batches are so small that one can catch an import in the midst of them."""
@@ -329,6 +338,31 @@ async def test_having_been_put_off_often_it_may_still_fail_as_often_as_others(
             await admin.execute(f"ALTER TABLE {schema}.away RENAME TO import_batch")
         assert (await client.get(address)).json()["state"] == "running"
         assert (await seen(client, address))["state"] == "done"
+    assert await books(runtime, context) == wanted
+
+
+@pytest.mark.parametrize("stage", ["plan", "batch"])
+async def test_an_import_whose_job_is_dead_says_so_and_can_be_resumed(
+    runtime: Runtime, slow: Runtime, inventory_app: StrataApp, tenant_on: Tenantry, wanted: Books, stage: str
+) -> None:
+    """Its workers were lost with it, again and again: no handler of its own could say a word."""
+    context = await tenant_on(Tier.SHARED)
+    async with uploaded(inventory_app, runtime, context) as (client, address):
+        if stage == "batch":
+            async with working(slow, jobs=(plan_import,)):
+                await seen(client, address, lambda run: run["state"] == "running")
+        else:
+            async with working(slow, jobs=()):
+                await _found(runtime, context, JobState.WAITING)
+        async with runtime.catalog_engine.begin() as catalog:
+            lost = await catalog.execute(_LOST, {"owner": str(context.id)})
+            await catalog.execute(_TWICE_BEFORE, {"jobs": [row.id for row in lost]})
+        async with importing(slow):
+            failed = await seen(client, address)
+            assert failed["state"] == "failed"
+            assert "died or fell silent" in failed["failure"]
+            assert (await client.post(f"{address}/resume")).status_code == 202
+            assert (await seen(client, address))["state"] == "done"
     assert await books(runtime, context) == wanted
 
 
