@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Protocol, TypeVar
 from uuid import UUID
 
@@ -14,6 +13,7 @@ from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from strata.inventory import quotas
+from strata.migrations import MIGRATIONS
 from strata.migrator.desk import CHANNEL, Desk
 from strata.migrator.moves import Moves
 from strata.migrator.sites import Sites
@@ -33,6 +33,7 @@ from strata.tenancy.catalog.registry import Registry
 from strata.tenancy.catalog.signing_keys import CatalogSigningKeys
 from strata.tenancy.catalog.tenants import TenantDirectory
 from strata.tenancy.cell.engines import CellEngines
+from strata.tenancy.cell.schema_revisions import Chains
 from strata.tenancy.context_cache import ContextCache
 from strata.tenancy.context_loader import ContextLoader
 from strata.tenancy.entitlements.desk import Counted, EntitlementDesk
@@ -41,11 +42,12 @@ from strata.tenancy.jobs import JobQueue
 from strata.tenancy.limits.concurrency import Concurrency
 from strata.tenancy.limits.rates import RateLimiter
 from strata.tenancy.model import Tier
-from strata.tenancy.provisioning.cells import CellBuilder, Chains
+from strata.tenancy.provisioning.cells import CellBuilder
 from strata.tenancy.provisioning.draining import Drains
 from strata.tenancy.provisioning.homes import Home, homes
 from strata.tenancy.provisioning.stock import Stock
 from strata.tenancy.provisioning.tenants import Provisioning
+from strata.tenancy.provisioning.upgrade_survey import UpgradeSurvey
 from strata.tenancy.provisioning.upgrades import Upgrades
 from strata.tenancy.replicas.choice import ReplicaChoice
 from strata.tenancy.replicas.register import ReplicaRegister
@@ -60,8 +62,6 @@ class _Closing(Protocol):
 
 
 C = TypeVar("C", bound=_Closing)
-
-MIGRATIONS = Path(__file__).with_name("migrations")
 
 
 class Runtime(msgspec.Struct, frozen=True):
@@ -116,7 +116,8 @@ async def open_runtime(settings: Settings, *, upgrade: bool = False) -> AsyncIte
         keys = key_port(settings)
         registry = Registry(catalog, keys)
         chains = Chains.at(MIGRATIONS)
-        upgrades = Upgrades(catalog, catalog_url, registry, chains, MIGRATIONS / "catalog", settings.upgrades)
+        survey = UpgradeSurvey(addresses.libpq(catalog_url), keys, chains, settings.upgrades.jobs)
+        upgrades = Upgrades(catalog, catalog_url, survey, settings.upgrades)
         if upgrade:
             await upgrades.catalog()
         link = RedisLink(settings.redis_url.get_secret_value(), timeout_s=settings.cache.redis_timeout_s)

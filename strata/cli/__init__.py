@@ -15,24 +15,18 @@ import typer
 from typer.exceptions import TyperException
 
 from strata import __version__
-from strata.cli import audit, cells, database, domains, entitlements, events, jobs, migrate, servers, tenants, tokens
-from strata.cli.agreements import set_document
-from strata.cli.doctor import doctor
-from strata.cli.failures import named
-from strata.cli.imports import import_file
+from strata.cli.catalogue import Catalogue
 from strata.cli.output import print_failure, print_line
-from strata.cli.seed import seed
-from strata.cli.up import up
-from strata.cli.usage import usage
-from strata.cli.worker import worker
-from strata.platform.errors import BadRequestError
+from strata.platform.errors import BadRequestError, StrataError
 from strata.platform.logging import configure_logging
+from strata.platform.on_demand import loaded
 
 FAILED = 1
 INTERRUPTED = 130
 
 app = typer.Typer(
     name="strata",
+    cls=Catalogue,
     help="Run Strata and look after its tenants, cells and servers.",
     rich_markup_mode=None,
     # Tracebacks with the values of local variables would show passwords.
@@ -50,29 +44,6 @@ def _strata(
         print_line(__version__)
     elif context.invoked_subcommand is None:
         print_line(context.get_help())
-
-
-app.command("up")(up)
-app.command("worker")(worker)
-app.command("seed")(seed)
-app.command("doctor")(doctor)
-app.command("import")(import_file)
-app.command("usage")(usage)
-app.add_typer(tenants.app, name="tenant")
-tenants.app.command("set")(set_document)
-tenants.app.command("plan")(entitlements.plan)
-tenants.app.command("entitlements")(entitlements.entitlements)
-tenants.app.command("grant")(entitlements.grant)
-tenants.app.command("revoke")(entitlements.revoke)
-app.add_typer(domains.app, name="domain")
-app.add_typer(servers.app, name="server")
-app.add_typer(cells.app, name="cell")
-app.add_typer(tokens.app, name="token")
-app.add_typer(jobs.app, name="jobs")
-app.add_typer(events.app, name="events")
-app.add_typer(audit.app, name="audit")
-app.add_typer(database.app, name="db")
-app.add_typer(migrate.app, name="migrate")
 
 
 class UsageError(BadRequestError):
@@ -101,7 +72,8 @@ def run(words: Sequence[str]) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except Exception as error:
-        failure = named(error)
+        # What names the errors of every library imports them all.
+        failure = error if isinstance(error, StrataError) else loaded("strata.cli.failures:named")(error)
         if failure is None:
             raise
         print_failure(failure, as_json=as_json)

@@ -9,13 +9,14 @@ from contextlib import asynccontextmanager
 import asyncpg
 from sqlalchemy import URL
 
+from strata.migrations import MIGRATIONS
 from strata.platform.database import addresses
-from strata.platform.database.administration import ServerUnreachableError, administrator
+from strata.platform.database.administration import administrator
 from strata.platform.database.catalog_upgrade import upgrade_catalog
+from strata.platform.database.connecting import ServerUnreachableError
 from strata.platform.database.lease import lease
 from strata.platform.errors import ConfigurationError
 from strata.platform.settings import Settings
-from strata.runtime import MIGRATIONS
 from strata.tenancy.provisioning.cells import create_database
 
 MAINTENANCE_DATABASE = "postgres"

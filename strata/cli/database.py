@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated
 
+import asyncpg
 import msgspec
 import typer
 
-from strata.cli.catalog_database import make_catalog
 from strata.cli.options import AsJson, DataDir
 from strata.cli.output import print_json, print_line, print_table
-from strata.cli.surroundings import perform, settings_for, with_servers
-from strata.runtime import Runtime
+from strata.cli.surveying import survey
+from strata.cli.whereabouts import settings_for, with_servers
+from strata.platform.on_demand import loaded
 from strata.tenancy.cell.schema_revisions import CONTROL_SCHEMA
 from strata.tenancy.provisioning.upgrade_report import (
     CATALOG,
@@ -46,13 +48,11 @@ def upgrade(
 
     Exit code 1: something was left behind; strata db status says what and why. Run it again at any time.
     """
-    if not dry_run:
-        asyncio.run(make_catalog(with_servers(settings_for(data_dir))))
-
-    async def act(runtime: Runtime) -> UpgradeReport:
-        return await runtime.upgrades.run(UpgradePlan(canary, jobs, dry_run))
-
-    report = perform(act, data_dir)
+    plan = UpgradePlan(canary, jobs, dry_run)
+    if asyncio.run(_nothing_to_do(plan, data_dir)):
+        report = UpgradeReport([], dry_run, stopped_at_canary=False)
+    else:
+        report = loaded("strata.cli.upgrading:upgrade")(plan, data_dir)
     if as_json:
         counts = Counter(each.state.value for each in report.outcomes)
         print_json({**msgspec.structs.asdict(report), "complete": report.complete, "counts": counts})
@@ -60,6 +60,14 @@ def upgrade(
         _tell(report)
     if not report.complete and not dry_run:
         raise typer.Exit(_NOT_DONE)
+
+
+async def _nothing_to_do(plan: UpgradePlan, data_dir: Path | None) -> bool:
+    """False also where that cannot be told, for a catalog that is not there yet or does not answer: upgrading says more."""
+    try:
+        return await survey(with_servers(settings_for(data_dir))).nothing_to_do(plan.jobs)
+    except (asyncpg.PostgresError, OSError, TimeoutError):
+        return False
 
 
 def _tell(report: UpgradeReport) -> None:
@@ -113,11 +121,7 @@ def _list(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 @app.command("status")
 def status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Which schema has which revision, which is the newest, and why one was left behind."""
-
-    async def act(runtime: Runtime) -> list[SchemaStatus]:
-        return await runtime.upgrades.status()
-
-    schemas = perform(act, data_dir)
+    schemas = asyncio.run(survey(with_servers(settings_for(data_dir))).status())
     behind = [each for each in schemas if not each.current]
     if as_json:
         print_json({"current": not behind, "schemas": [_described(each) for each in schemas]})

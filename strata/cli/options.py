@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from sqlalchemy import URL
-
-from strata.platform.database import addresses
 
 DataDir = Annotated[
     Path | None,
@@ -21,12 +18,6 @@ DataDir = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 Slug = Annotated[str, typer.Argument(metavar="SLUG", help="The tenant's slug, as in <slug>.localhost.")]
-
-
-def given_address(dsn: str | None) -> URL:
-    """A DSN from the command line or, left out or «-», from standard input, where no other process sees it."""
-    given = typer.get_text_stream("stdin").readline().strip() if dsn in {None, "-"} else dsn
-    return addresses.parse(given or "")
 
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}

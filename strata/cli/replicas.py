@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from strata.cli.options import AsJson, DataDir, given_address
+from strata.cli.given_address import given_address
+from strata.cli.options import AsJson, DataDir
 from strata.cli.output import print_json, print_line, print_table
 from strata.cli.surroundings import actor, perform
 from strata.runtime import Runtime

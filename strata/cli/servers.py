@@ -8,7 +8,8 @@ import typer
 
 from strata.cli import replicas
 from strata.cli.draining import Drain, PlanOnly, Show, Undo, perform_drain
-from strata.cli.options import AsJson, DataDir, given_address
+from strata.cli.given_address import given_address
+from strata.cli.options import AsJson, DataDir
 from strata.cli.output import print_json, print_line, print_table
 from strata.cli.surroundings import actor, perform
 from strata.cli.waves import Hours, MaxFailures, Parallel, Zone, pace

@@ -8,6 +8,8 @@ from typing import Annotated
 import msgspec
 import typer
 
+from strata.cli import entitlements
+from strata.cli.agreements import set_document
 from strata.cli.options import AsJson, DataDir, Slug
 from strata.cli.output import print_facts, print_json, print_line, print_table
 from strata.cli.surroundings import actor, perform, tenant_url
@@ -200,3 +202,10 @@ def _shown(value: object) -> object:
             return ", ".join(map(str, value))
         case _:
             return value
+
+
+app.command("set")(set_document)
+app.command("plan")(entitlements.plan)
+app.command("entitlements")(entitlements.entitlements)
+app.command("grant")(entitlements.grant)
+app.command("revoke")(entitlements.revoke)

@@ -13,7 +13,7 @@ import uvloop
 
 from strata.cli.options import DataDir
 from strata.cli.output import print_json
-from strata.cli.surroundings import settings_for, with_servers
+from strata.cli.whereabouts import settings_for, with_servers
 from strata.platform.jobs.worker import JobWorker
 from strata.platform.logging import configure_logging
 from strata.platform.settings import Settings

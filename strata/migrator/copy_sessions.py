@@ -10,7 +10,7 @@ import msgspec
 
 from strata.migrator.tables import Home
 from strata.platform.database.addresses import libpq
-from strata.platform.database.administration import CONNECT_TIMEOUT_S, ServerUnreachableError
+from strata.platform.database.connecting import connect
 from strata.platform.database.names import literal, quoted
 from strata.platform.errors import ConfigurationError
 
@@ -109,10 +109,7 @@ async def defining(home: Home, warrant: Warrant) -> AsyncIterator[asyncpg.Connec
 
 @asynccontextmanager
 async def _session(home: Home, warrant: Warrant, settings: Mapping[str, str]) -> AsyncIterator[asyncpg.Connection]:
-    try:
-        connection = await asyncpg.connect(libpq(home.url), timeout=CONNECT_TIMEOUT_S, statement_cache_size=0)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise ServerUnreachableError(home.url, error) from error
+    connection = await connect(libpq(home.url))
     own = {"application_name": warrant.application_name, "search_path": f"{quoted(home.schema_name)}, pg_temp"}
     try:
         await _furnish(connection, {**settings, **own})

@@ -56,6 +56,15 @@ class Holder(StrEnum):
     REMOVAL = "removal"
 
 
+class UpgradeTroubleState(StrEnum):
+    """Why a schema was left behind (provisioning/upgrades.py)."""
+
+    FAILED = "failed"
+    """Tried as often as a run tries; `error` says what the database said."""
+    DEFERRED = "deferred"
+    """Not tried, because a move holds the schema."""
+
+
 SHARED_SCHEMA = "shared"
 DEDICATED_SCHEMA = "main"
 FIRST_EPOCH = 1

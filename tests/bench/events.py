@@ -22,8 +22,9 @@ from sqlalchemy import text
 
 from strata.events import consumers, relaying
 from strata.inventory.events import StockMoved
+from strata.migrations import MIGRATIONS
 from strata.platform.ids import new_id
-from strata.runtime import MIGRATIONS, Runtime
+from strata.runtime import Runtime
 from strata.tenancy.cell.door import Isolation, entry_message
 from strata.tenancy.cell.inspection import application
 from strata.tenancy.context import TenantContext

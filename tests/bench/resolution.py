@@ -20,11 +20,11 @@ import asyncpg
 import msgspec
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from strata.migrations import MIGRATIONS
 from strata.platform.database import addresses
 from strata.platform.database.catalog_upgrade import upgrade_catalog
 from strata.platform.redis_link import RedisLink
 from strata.platform.settings import CacheSettings
-from strata.runtime import MIGRATIONS
 from strata.tenancy.context_cache import ContextCache
 from strata.tenancy.context_loader import ContextLoader, NameKind
 from tests.bench.benchmark import Benchmark, Stand

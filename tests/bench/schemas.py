@@ -19,10 +19,11 @@ from typing import Any
 
 import msgspec
 
+from strata.migrations import MIGRATIONS
 from strata.platform.settings import ProvisioningSettings
-from strata.runtime import MIGRATIONS, Runtime, open_runtime
+from strata.runtime import Runtime, open_runtime
+from strata.tenancy.cell.schema_revisions import Chains
 from strata.tenancy.model import Tier
-from strata.tenancy.provisioning.cells import Chains
 from strata.tenancy.provisioning.tenants import NewTenant
 from tests.bench import strata_side
 from tests.bench.benchmark import Benchmark, Stand
@@ -122,7 +123,7 @@ async def _look(ground: Ground) -> float:
     """The state of the catalog and of every schema; a process that runs already has no start to pay for."""
     async with open_runtime(strata_side.settings(ground)) as runtime:
         begun = time.perf_counter()
-        await runtime.upgrades.status()
+        await runtime.upgrades.survey.status()
         return time.perf_counter() - begun
 
 

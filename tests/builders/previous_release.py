@@ -16,7 +16,7 @@ from tests.builders.command import clean_environment, environment_for
 from tests.builders.platform import Platform
 
 ROOT = Path(__file__).resolve().parents[2]
-_READY_WITHIN_S = 30.0
+_READY_WITHIN_S = 90.0
 # Only what every release has: a runtime that upgrades nothing, and the application on it.
 _SERVE = """
 import asyncio, sys, uvicorn

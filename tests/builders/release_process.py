@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import strata.runtime
+import strata.migrations
 
-strata.runtime.MIGRATIONS = Path(sys.argv[1])
+strata.migrations.MIGRATIONS = Path(sys.argv[1])
 
 from strata.cli import main  # noqa: E402 - its modules take the path when they are imported
 

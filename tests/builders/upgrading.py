@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from strata.migrations import MIGRATIONS
+from strata.platform.database.addresses import libpq
 from strata.platform.settings import UpgradeSettings
-from strata.runtime import MIGRATIONS, Runtime
-from strata.tenancy.provisioning.cells import Chains
+from strata.runtime import Runtime
+from strata.tenancy.cell.schema_revisions import Chains
+from strata.tenancy.provisioning.upgrade_survey import UpgradeSurvey
 from strata.tenancy.provisioning.upgrades import Upgrades
 from tests.builders.platform import admin_of
 
@@ -49,9 +52,7 @@ def upgrades_to(runtime: Runtime, location: Path, settings: UpgradeSettings = IM
     return Upgrades(
         runtime.catalog_engine,
         runtime.catalog_url,
-        runtime.registry,
-        Chains.at(location),
-        location / "catalog",
+        UpgradeSurvey(libpq(runtime.catalog_url), runtime.key_port, Chains.at(location), settings.jobs),
         settings,
     )
 

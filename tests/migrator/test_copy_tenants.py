@@ -46,7 +46,7 @@ async def home_of(runtime: Runtime, context: TenantContext) -> Home:
 
 async def new_home(runtime: Runtime, context: TenantContext, tier: Tier) -> Home:
     """What a move prepares on the second server, without a fence row: the first tenant's rows are not let in by this."""
-    chain = runtime.upgrades._chains.tenant
+    chain = runtime.upgrades.survey.chains.tenant
     if tier is not Tier.DEDICATED:
         url = await runtime.registry.admin_url_of_cell(SECOND_CELL)
         home = Home(context.id, SECOND_CELL, tier, schema_for(tier, context.id), url)

@@ -22,7 +22,8 @@ from strata.cli.doctor.replicas import check_replica
 from strata.cli.doctor.report import Check, Report, Verdict
 from strata.cli.options import AsJson, DataDir
 from strata.cli.output import console, print_json
-from strata.cli.surroundings import settings_for, with_servers
+from strata.cli.surveying import survey
+from strata.cli.whereabouts import settings_for, with_servers
 from strata.platform.logging import configure_logging
 from strata.platform.settings import Settings
 from strata.runtime import Runtime, open_runtime
@@ -56,7 +57,7 @@ async def _examine(report: Report, data_dir: DataDir) -> None:
 async def _examine_servers(report: Report, settings: Settings) -> None:
     await report.examine("redis", check_redis(report, settings))
     async with report.surviving("catalog"):
-        if not await check_catalog(report, catalog_url(settings)):
+        if not await check_catalog(report, catalog_url(settings), survey(settings)):
             return
         async with open_runtime(settings) as runtime:
             await _examine_platform(report, runtime)
@@ -79,7 +80,7 @@ async def _examine_platform(report: Report, runtime: Runtime) -> None:
 
 
 async def _check_revisions(report: Report, runtime: Runtime) -> None:
-    behind = [f"{each.cell}/{each.schema}" for each in await runtime.upgrades.status() if not each.current]
+    behind = [f"{each.cell}/{each.schema}" for each in await runtime.upgrades.survey.status() if not each.current]
     if behind:
         report.failure("revisions", f"behind: {', '.join(behind[:5])}", "Bring them up to date with strata db upgrade.")
     else:

@@ -12,11 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from strata.cli.doctor.report import Report
 from strata.platform.database import addresses
 from strata.platform.database.administration import administrator
-from strata.platform.database.catalog_upgrade import catalog_revisions
 from strata.platform.settings import Settings
-from strata.runtime import MIGRATIONS, Runtime
+from strata.runtime import Runtime
 from strata.tenancy.catalog.tables import TenantRow
 from strata.tenancy.model import TenantStatus
+from strata.tenancy.provisioning.upgrade_survey import UpgradeSurvey
 
 _SKEW_WORTH_A_WARNING_S = 1.0
 # Tokens from machines further apart than this are refused as issued in the future (platform/tokens.py).
@@ -25,15 +25,17 @@ _REDIS_TIMEOUT_S = 2.0
 _SWEPT_WITHIN = timedelta(minutes=1)
 
 
-async def check_catalog(report: Report, url: URL) -> bool:
+async def check_catalog(report: Report, url: URL, survey: UpgradeSurvey) -> bool:
     async with administrator(url) as admin:
         version = await admin.fetchval("SELECT current_setting('server_version')")
-    current, head = await catalog_revisions(url, MIGRATIONS / "catalog")
-    if current == head:
-        report.ok("catalog", f"PostgreSQL {version} at {url.host}:{url.port or 5432}, revision {current}")
+    status = await survey.of_catalog()
+    if status.current:
+        report.ok("catalog", f"PostgreSQL {version} at {url.host}:{url.port or 5432}, revision {status.revision}")
         return True
     report.failure(
-        "catalog", f"revision {current or 'none'}, the newest is {head}", "Bring it up to date with strata db upgrade."
+        "catalog",
+        f"revision {status.revision or 'none'}, the newest is {status.head}",
+        "Bring it up to date with strata db upgrade.",
     )
     return False
 

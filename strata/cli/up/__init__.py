@@ -18,7 +18,6 @@ from strata.app import create_app
 from strata.cli.catalog_database import make_catalog, turn
 from strata.cli.demo import ensure_demo_tenants, seed_demo_tenants
 from strata.cli.options import DataDir
-from strata.cli.surroundings import settings_for
 from strata.cli.sweeping import sweep_once
 from strata.cli.up.ground import MOST_SERVERS, Ground
 from strata.cli.up.listening import port_of, reserve
@@ -28,6 +27,7 @@ from strata.cli.up.ready import ready_message, show
 from strata.cli.up.serving import Stopping, ended
 from strata.cli.up.supervising import supervise
 from strata.cli.up.worker_process import WorkerProcess
+from strata.cli.whereabouts import settings_for
 from strata.platform.logging import configure_logging
 from strata.platform.settings import Settings
 from strata.runtime import Runtime, open_runtime

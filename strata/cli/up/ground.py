@@ -7,7 +7,7 @@ import asyncio
 from pydantic import SecretStr
 from sqlalchemy import URL
 
-from strata.cli.surroundings import Running
+from strata.cli.whereabouts import Running
 from strata.platform.database import addresses
 from strata.platform.embedded import EmbeddedPostgres, EmbeddedRedis
 from strata.platform.errors import ConfigurationError

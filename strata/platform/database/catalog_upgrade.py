@@ -40,15 +40,3 @@ def _upgrade(url: URL, location: Path) -> None:
             return
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
-
-
-async def catalog_revisions(url: URL, location: Path) -> tuple[str | None, str | None]:
-    """The revision the catalog has, and the newest there is."""
-    return await asyncio.to_thread(_revisions, url, location)
-
-
-def _revisions(url: URL, location: Path) -> tuple[str | None, str | None]:
-    engine = create_engine(for_psycopg(url), poolclass=NullPool)
-    with engine.connect() as connection:
-        current = MigrationContext.configure(connection).get_current_revision()
-    return current, ScriptDirectory.from_config(_configuration(location)).get_current_head()

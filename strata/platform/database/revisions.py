@@ -7,17 +7,13 @@ schema has which revision.
 
 from __future__ import annotations
 
-import io
 from functools import cached_property
 from pathlib import Path
 
 import msgspec
-from alembic.operations import Operations
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 
 from strata.platform.errors import ConfigurationError
+from strata.platform.on_demand import loaded
 
 
 class Revision(msgspec.Struct, frozen=True):
@@ -34,13 +30,19 @@ class RevisionChain:
     @cached_property
     def revisions(self) -> tuple[Revision, ...]:
         """Every revision, oldest first, as SQL that names no schema."""
-        scripts = ScriptDirectory(str(self.location))
-        newest_first = list(scripts.walk_revisions())
-        return tuple(Revision(script.revision, _render(script.module.upgrade)) for script in reversed(newest_first))
+        rendered = loaded("strata.platform.database.rendering:rendered")
+        return tuple(Revision(revision, sql) for revision, sql in rendered(self.location))
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """Every revision, oldest first, by the names of the files (`0003_events.py`): seeing that nothing is to be done
+        needs no Alembic.
+        """
+        return tuple(sorted(file.stem.partition("_")[0] for file in (self.location / "versions").glob("*.py")))
 
     @property
     def head(self) -> str:
-        return self.revisions[-1].id
+        return self.ids[-1]
 
     def after(self, revision: str | None) -> tuple[Revision, ...]:
         """What a schema at `revision` (None: nothing yet) still lacks, in order."""
@@ -49,23 +51,7 @@ class RevisionChain:
         if not self.knows(revision):
             message = f"Revision {revision} is unknown to this version of Strata; a newer one has been here: upgrade."
             raise ConfigurationError(message)
-        known = [each.id for each in self.revisions]
-        return self.revisions[known.index(revision) + 1 :]
+        return self.revisions[self.ids.index(revision) + 1 :]
 
     def knows(self, revision: str) -> bool:
-        return any(each.id == revision for each in self.revisions)
-
-
-def _render(upgrade: object) -> str:
-    output = io.StringIO()
-    # asyncpg's dialect, because its parameter style leaves percent signs in text alone.
-    context = MigrationContext.configure(
-        dialect=asyncpg_dialect.dialect(),  # type: ignore[no-untyped-call]
-        opts={"as_sql": True, "output_buffer": output, "literal_binds": True},
-    )
-    with Operations.context(context):
-        if not callable(upgrade):
-            message = "A revision has no upgrade()."
-            raise ConfigurationError(message)
-        upgrade()
-    return output.getvalue()
+        return revision in self.ids

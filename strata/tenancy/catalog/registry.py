@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from strata.platform.database import addresses
 from strata.platform.errors import NotFoundError
+from strata.tenancy.catalog import purposes
 from strata.tenancy.catalog.audit import record
 from strata.tenancy.catalog.tables import CellRow, PlacementRow, ServerRow
 from strata.tenancy.cell.door import CellSecret
@@ -81,7 +82,7 @@ class Registry:
             raise UnknownCellError(name)
         cell, server = found
         admin = await self.admin_url(server)
-        password = await self._keys.unseal(server.app_password_sealed, f"server/{server.name}/app-password")
+        password = await self._keys.unseal(server.app_password_sealed, purposes.app_password(server.name))
         host, port = admin.host, admin.port
         if server.app_address is not None:
             host, _, digits = server.app_address.rpartition(":")
@@ -96,14 +97,14 @@ class Registry:
         )
 
     async def cell_secret(self, cell: CellRow) -> CellSecret:
-        return CellSecret(await self._keys.unseal(cell.secret_sealed, f"cell/{cell.name}/secret"))
+        return CellSecret(await self._keys.unseal(cell.secret_sealed, purposes.cell_secret(cell.name)))
 
     async def seal_cell_secret(self, name: str, secret: bytes) -> str:
-        return await self._keys.seal(secret, f"cell/{name}/secret")
+        return await self._keys.seal(secret, purposes.cell_secret(name))
 
     async def admin_url(self, server: ServerRow, database: str | None = None) -> URL:
         """The administrator's address of a server, or of one database there."""
-        dsn = await self._keys.unseal(server.admin_dsn_sealed, f"server/{server.name}/admin-dsn")
+        dsn = await self._keys.unseal(server.admin_dsn_sealed, purposes.admin_dsn(server.name))
         url = addresses.parse(dsn.decode())
         return url.set(database=database) if database else url
 
@@ -157,8 +158,8 @@ class Registry:
             row.region, row.app_role, row.app_address = region, app_role, app_address
             row.capacity = row.capacity if capacity is None else capacity
             row.plans = row.plans if plans is None else list(plans)
-            row.admin_dsn_sealed = await self._keys.seal(addresses.libpq(url).encode(), f"server/{name}/admin-dsn")
-            row.app_password_sealed = await self._keys.seal(app_password.encode(), f"server/{name}/app-password")
+            row.admin_dsn_sealed = await self._keys.seal(addresses.libpq(url).encode(), purposes.admin_dsn(name))
+            row.app_password_sealed = await self._keys.seal(app_password.encode(), purposes.app_password(name))
             record(session, actor, "server.add", name, detail={"region": region})
 
     async def servers(self) -> list[ServerSummary]:

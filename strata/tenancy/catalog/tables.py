@@ -27,7 +27,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from strata.platform.ids import new_id
-from strata.tenancy.model import CellKind, CellState, Holder, TenantStatus, Tier
+from strata.tenancy.model import CellKind, CellState, Holder, TenantStatus, Tier, UpgradeTroubleState
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -340,13 +340,6 @@ class SpareRow(CatalogModel):
     cell_id: Mapped[UUID] = mapped_column(ForeignKey("cell.id"))
     ready: Mapped[bool] = mapped_column(Boolean, default=False, server_default=text("false"))
     made_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-
-class UpgradeTroubleState(StrEnum):
-    FAILED = "failed"
-    """Tried as often as a run tries; `error` says what the database said."""
-    DEFERRED = "deferred"
-    """Not tried, because a move holds the schema."""
 
 
 class UpgradeTroubleRow(CatalogModel):

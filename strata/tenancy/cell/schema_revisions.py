@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from strata.platform.database.names import literal, quoted
+from strata.platform.database.revisions import RevisionChain
 
 if TYPE_CHECKING:
     import asyncpg
-
-    from strata.platform.database.revisions import RevisionChain
 
 CONTROL_SCHEMA = "strata"
 
@@ -28,6 +28,22 @@ _RECORD = (
     "INSERT INTO strata.revision (schema_name, revision) VALUES ($1, $2)"
     " ON CONFLICT (schema_name) DO UPDATE SET revision = excluded.revision, applied_at = now()"
 )
+
+
+class Chains(msgspec.Struct, frozen=True):
+    """The chains of revisions: the catalog's, and the two that a cell is made of."""
+
+    catalog: RevisionChain
+    cell: RevisionChain
+    tenant: RevisionChain
+
+    @classmethod
+    def at(cls, migrations: Path) -> Chains:
+        return cls(*(RevisionChain(migrations / name) for name in ("catalog", "cell", "tenant")))
+
+    def of(self, schema: str) -> RevisionChain:
+        """Which one a schema of a cell follows."""
+        return self.cell if schema == CONTROL_SCHEMA else self.tenant
 
 
 class LedgerLine(msgspec.Struct, frozen=True, order=True):

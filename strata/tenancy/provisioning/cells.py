@@ -4,40 +4,28 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 
 from strata.platform.database.administration import administrator
 from strata.platform.database.names import quoted
-from strata.platform.database.revisions import RevisionChain
 from strata.platform.errors import ConflictError
 from strata.tenancy.catalog.audit import record
 from strata.tenancy.catalog.registry import Registry
 from strata.tenancy.catalog.tables import CellRow, ServerRow
-from strata.tenancy.cell.schema_revisions import CONTROL_SCHEMA, upgrade_schema
+from strata.tenancy.cell.schema_revisions import CONTROL_SCHEMA, Chains, upgrade_schema
 from strata.tenancy.model import DEDICATED_SCHEMA, SHARED_SCHEMA, CellKind, CellState
 
 if TYPE_CHECKING:
     import asyncpg
 
+    from strata.platform.database.revisions import RevisionChain
+
 SHARED_PARTITIONS = 8
 SHARED_CAPACITY = 10_000
 TURN_TIMEOUT = "60s"
-
-
-class Chains(msgspec.Struct, frozen=True):
-    """The two chains of revisions that a cell is made of."""
-
-    cell: RevisionChain
-    tenant: RevisionChain
-
-    @classmethod
-    def at(cls, migrations: Path) -> Chains:
-        return cls(RevisionChain(migrations / "cell"), RevisionChain(migrations / "tenant"))
 
 
 class CellBuilder:

@@ -10,9 +10,10 @@ import msgspec
 
 from strata.platform.database.administration import KeptConnections, administrator
 from strata.platform.database.names import quoted
+from strata.tenancy.cell.schema_revisions import Chains
 from strata.tenancy.cell.tenant_tables import tenant_tables
 from strata.tenancy.model import FenceState, Tier
-from strata.tenancy.provisioning.cells import Chains, make_schema
+from strata.tenancy.provisioning.cells import make_schema
 
 if TYPE_CHECKING:
     import asyncpg

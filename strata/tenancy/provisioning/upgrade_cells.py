@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 import asyncpg
 import msgspec
-from sqlalchemy import URL, select
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from strata.platform.database.administration import administrator
+from strata.platform.database.connecting import connection
 from strata.platform.errors import StrataError
-from strata.tenancy.catalog.tables import CellRow, ServerRow
+from strata.tenancy.catalog.purposes import admin_dsn
+from strata.tenancy.cell.schema_revisions import CONTROL_SCHEMA, LedgerLine
 from strata.tenancy.model import CellState
 
 if TYPE_CHECKING:
-    from strata.tenancy.catalog.registry import Registry
+    from strata.platform.keys.port import KeyPort
 
 T = TypeVar("T")
 
@@ -25,34 +24,34 @@ T = TypeVar("T")
 class CellAddress(msgspec.Struct, frozen=True):
     name: str
     server: str
-    url: URL
+    dsn: str
+    """The administrator's, of the server."""
+    database: str
 
 
-async def built_cells(catalog: AsyncEngine, registry: Registry) -> list[CellAddress]:
+class Lag(msgspec.Struct, frozen=True):
+    """A schema that is behind."""
+
+    cell: CellAddress
+    line: LedgerLine
+    canary: bool = False
+
+    @property
+    def is_control(self) -> bool:
+        return self.line.schema == CONTROL_SCHEMA
+
+
+async def built_cells(catalog: asyncpg.Connection, keys: KeyPort) -> list[CellAddress]:
     """Every cell that has been built, with the administrator's address."""
-    async with catalog.connect() as connection:
-        rows = (
-            await connection.execute(
-                select(CellRow.name, CellRow.database, CellRow.server_id)
-                .where(CellRow.state != CellState.BUILDING)
-                .order_by(CellRow.name)
-            )
-        ).all()
+    rows = await catalog.fetch(
+        "SELECT c.name, c.database, s.name AS server, s.admin_dsn_sealed FROM cell c JOIN server s ON s.id = c.server_id"
+        " WHERE c.state <> $1 ORDER BY c.name",
+        CellState.BUILDING.value,
+    )
     # Once a server: a key port may ask a vault on the network each time.
-    servers = await _servers(catalog, registry, {row.server_id for row in rows})
-    return [
-        CellAddress(row.name, name, url.set(database=row.database))
-        for row in rows
-        for name, url in [servers[row.server_id]]
-    ]
-
-
-async def _servers(catalog: AsyncEngine, registry: Registry, ids: Iterable[object]) -> dict[object, tuple[str, URL]]:
-    found: dict[object, tuple[str, URL]] = {}
-    async with catalog.connect() as connection:
-        for row in await connection.execute(select(ServerRow.__table__).where(ServerRow.id.in_(list(ids)))):
-            found[row.id] = (row.name, await registry.admin_url(row))  # type: ignore[arg-type]
-    return found
+    sealed = {row["server"]: row["admin_dsn_sealed"] for row in rows}
+    dsns = {server: (await keys.unseal(dsn, admin_dsn(server))).decode() for server, dsn in sealed.items()}
+    return [CellAddress(row["name"], row["server"], dsns[row["server"]], row["database"]) for row in rows]
 
 
 async def ask_each(
@@ -63,7 +62,7 @@ async def ask_each(
 
     async def one(cell: CellAddress) -> tuple[CellAddress, T | str]:
         try:
-            async with turns, administrator(cell.url) as admin:
+            async with turns, connection(cell.dsn, cell.database) as admin:
                 return cell, await ask(admin)
         except StrataError as error:
             return cell, error.detail

@@ -23,15 +23,14 @@ from strata.tenancy.catalog.tables import (
     EntitlementRow,
     PlacementRow,
     UpgradeTroubleRow,
-    UpgradeTroubleState,
 )
 from strata.tenancy.entitlements.grants import GrantKind
 from strata.tenancy.model import Holder
 from strata.tenancy.provisioning.exclusion import Claim, claim_free, release, schema_subject
-from strata.tenancy.provisioning.upgrade_report import Outcome, OutcomeState, Trouble
+from strata.tenancy.provisioning.upgrade_report import Outcome, OutcomeState
 
 if TYPE_CHECKING:
-    from strata.tenancy.provisioning.upgrade_replay import Lag
+    from strata.tenancy.provisioning.upgrade_cells import Lag
 
 CANARY_FEATURE = "upgrade-canary"
 """A tenant to which staff gave this feature goes first."""
@@ -52,17 +51,6 @@ class UpgradeLedger:
     def __init__(self, catalog: AsyncEngine) -> None:
         self._catalog = catalog
         self._run = str(new_id())
-
-    async def troubles(self) -> dict[tuple[str, str], Trouble]:
-        """By cell and schema."""
-        async with self._catalog.connect() as connection:
-            rows = await connection.execute(select(UpgradeTroubleRow.__table__))
-            return {
-                (row.cell, row.schema_name): Trouble(
-                    UpgradeTroubleState(row.state), row.attempts, row.error, row.last_at
-                )
-                for row in rows
-            }
 
     async def residents(self) -> dict[tuple[str, str], Resident]:
         """By cell and schema."""

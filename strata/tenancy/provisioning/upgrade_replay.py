@@ -13,15 +13,15 @@ import asyncpg
 import msgspec
 import structlog
 
-from strata.platform.database.administration import ServerUnreachableError, administrator
+from strata.platform.database.connecting import ServerUnreachableError, connection
 from strata.tenancy.cell.schema_revisions import CONTROL_SCHEMA, LedgerLine, batch_script, revisions_of
-from strata.tenancy.provisioning.upgrade_cells import CellAddress
+from strata.tenancy.provisioning.upgrade_cells import CellAddress, Lag
 from strata.tenancy.provisioning.upgrade_report import Outcome, OutcomeState
 
 if TYPE_CHECKING:
     from strata.platform.database.revisions import RevisionChain
     from strata.platform.settings import UpgradeSettings
-    from strata.tenancy.provisioning.cells import Chains
+    from strata.tenancy.cell.schema_revisions import Chains
     from strata.tenancy.provisioning.upgrade_ledger import UpgradeLedger
 
 log = structlog.get_logger()
@@ -30,18 +30,6 @@ _SCHEMAS_A_CONNECTION = 200
 """A back end never forgets a table that it has seen (189 MB after 1,000 schemas): a new one after so many."""
 _PASSES = frozenset({"55P03", "57014", "40P01", "40001", "57P01", "57P02", "57P03", "53300", "XX000"})
 """Waiting for a lock or for anything too long, a deadlock, a server that restarts, «tuple concurrently updated»."""
-
-
-class Lag(msgspec.Struct, frozen=True):
-    """A schema that is behind."""
-
-    cell: CellAddress
-    line: LedgerLine
-    canary: bool = False
-
-    @property
-    def is_control(self) -> bool:
-        return self.line.schema == CONTROL_SCHEMA
 
 
 class _Try(msgspec.Struct, frozen=True):
@@ -144,7 +132,7 @@ class Replay:
     @asynccontextmanager
     async def _connection(self, cell: CellAddress, attempt: int) -> AsyncIterator[asyncpg.Connection]:
         lock_timeout_ms = min(self._settings.first_lock_timeout_ms * 2 ** (attempt - 1), self._settings.lock_timeout_ms)
-        async with administrator(cell.url) as admin:
+        async with connection(cell.dsn, cell.database) as admin:
             # The server runs a message to its end though the sender is dead, unless it looks; a claim dies with the process.
             await admin.execute(
                 "SELECT set_config('lock_timeout', $1, false), set_config('statement_timeout', $2, false),"

@@ -8,7 +8,7 @@ from enum import StrEnum
 import msgspec
 
 from strata.platform.errors import ConflictError
-from strata.tenancy.catalog.tables import UpgradeTroubleState
+from strata.tenancy.model import UpgradeTroubleState
 
 CATALOG = "catalog"
 """Where a status names a cell: the catalog itself."""

@@ -10,38 +10,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from strata.platform.database.catalog_upgrade import catalog_revisions, upgrade_catalog
+from strata.platform.database.catalog_upgrade import upgrade_catalog
 from strata.platform.database.lease import lease
 from strata.platform.settings import UpgradeSettings
-from strata.tenancy.catalog.registry import Registry
-from strata.tenancy.cell.schema_revisions import CONTROL_SCHEMA, LedgerLine, lagging, ledger, sizes
-from strata.tenancy.provisioning.cells import Chains
+from strata.tenancy.cell.schema_revisions import CONTROL_SCHEMA, sizes
 from strata.tenancy.provisioning.exclusion import UPGRADE_LEASE
-from strata.tenancy.provisioning.upgrade_cells import ask_each, built_cells
+from strata.tenancy.provisioning.upgrade_cells import Lag, ask_each
 from strata.tenancy.provisioning.upgrade_ledger import Resident, UpgradeLedger
-from strata.tenancy.provisioning.upgrade_replay import Lag, Replay
+from strata.tenancy.provisioning.upgrade_replay import Replay
 from strata.tenancy.provisioning.upgrade_report import (
-    CATALOG,
     Outcome,
     OutcomeState,
-    SchemaStatus,
     UpgradePlan,
     UpgradeReport,
     UpgradeRunningError,
 )
-
-if TYPE_CHECKING:
-    import asyncpg
-
-    from strata.platform.database.revisions import RevisionChain
+from strata.tenancy.provisioning.upgrade_survey import Findings, UpgradeSurvey
 
 log = structlog.get_logger()
 
@@ -49,32 +39,21 @@ _ASK_AGAIN_S = 0.2
 _NOBODY = Resident(0, marked=False)
 
 
-class _Survey(msgspec.Struct, frozen=True):
-    """What is behind; and, as outcomes, what this run can do nothing about: silent cells and schemas that are ahead."""
-
-    lags: list[Lag]
-    beyond: list[Outcome]
-
-
 class Upgrades:
     def __init__(
         self,
         catalog: AsyncEngine,
         catalog_url: URL,
-        registry: Registry,
-        chains: Chains,
-        location: Path,
+        survey: UpgradeSurvey,
         settings: UpgradeSettings,
     ) -> None:
+        self.survey = survey
         self._catalog = catalog
         self._catalog_url = catalog_url
-        self._registry = registry
-        self._chains = chains
-        self._location = location
         self._settings = settings
 
     async def catalog(self) -> None:
-        await upgrade_catalog(self._catalog_url, self._location)
+        await upgrade_catalog(self._catalog_url, self.survey.chains.catalog.location)
         # Statements prepared before the upgrade describe tables that have changed.
         await self._catalog.dispose()
 
@@ -89,24 +68,24 @@ class Upgrades:
 
     async def run(self, plan: UpgradePlan) -> UpgradeReport:
         """Upgrade what lags behind. Nothing does: it is seen with one short query a cell, and no lease is taken."""
-        jobs = plan.jobs or self._settings.jobs
-        survey = await self._survey(jobs)
-        if plan.dry_run or not survey.lags:
+        jobs = plan.jobs or self.survey.jobs
+        findings = await self.survey.behind(jobs)
+        if plan.dry_run or not findings.lags:
             lags = (
-                self._marked(await self._by_canary_order(survey.lags, jobs), plan.canary)
+                self._marked(await self._by_canary_order(findings.lags, jobs), plan.canary)
                 if plan.canary
-                else survey.lags
+                else findings.lags
             )
-            return UpgradeReport(self._pending(lags) + survey.beyond, plan.dry_run, stopped_at_canary=False)
+            return UpgradeReport(self._pending(lags) + findings.beyond, plan.dry_run, stopped_at_canary=False)
         async with self._turn(wait=plan.wait):
             # Whoever had the lease may have done it.
-            return await self._upgrade(await self._survey(jobs), plan, jobs)
+            return await self._upgrade(await self.survey.behind(jobs), plan, jobs)
 
-    async def _upgrade(self, survey: _Survey, plan: UpgradePlan, jobs: int) -> UpgradeReport:
+    async def _upgrade(self, findings: Findings, plan: UpgradePlan, jobs: int) -> UpgradeReport:
         ledger = UpgradeLedger(self._catalog)
-        replay = Replay(self._chains, self._settings, ledger, jobs)
-        await ledger.forget_all_but({(lag.cell.name, lag.line.schema) for lag in survey.lags})
-        lags = survey.lags
+        replay = Replay(self.survey.chains, self._settings, ledger, jobs)
+        await ledger.forget_all_but({(lag.cell.name, lag.line.schema) for lag in findings.lags})
+        lags = findings.lags
         outcomes: list[Outcome] = []
         if plan.canary:
             lags = self._marked(await self._by_canary_order(lags, jobs), plan.canary)
@@ -114,56 +93,10 @@ class Upgrades:
             lags = [lag for lag in lags if not lag.canary]
             if any(each.state is not OutcomeState.UPGRADED for each in outcomes):
                 return UpgradeReport(
-                    outcomes + self._pending(lags) + survey.beyond, dry_run=False, stopped_at_canary=True
+                    outcomes + self._pending(lags) + findings.beyond, dry_run=False, stopped_at_canary=True
                 )
         outcomes += await replay.bring(lags)
-        return UpgradeReport(outcomes + survey.beyond, dry_run=False, stopped_at_canary=False)
-
-    async def status(self) -> list[SchemaStatus]:
-        """The revision of the catalog, and of each schema of each cell, beside the newest there is."""
-        catalog = SchemaStatus(CATALOG, "public", *await catalog_revisions(self._catalog_url, self._location))
-        troubles = await UpgradeLedger(self._catalog).troubles() if catalog.current else {}
-        cells = await built_cells(self._catalog, self._registry)
-        statuses = [catalog]
-        for cell, found in await ask_each(cells, ledger, self._settings.jobs):
-            if isinstance(found, str):
-                head = self._chains.cell.head
-                statuses.append(SchemaStatus(cell.name, CONTROL_SCHEMA, None, head, cell.server, silence=found))
-                continue
-            for line in found:
-                trouble = troubles.get((cell.name, line.schema))
-                head = self._head(line.schema)
-                statuses.append(
-                    SchemaStatus(
-                        cell.name,
-                        line.schema,
-                        line.revision,
-                        head,
-                        cell.server,
-                        trouble if line.revision != head else None,
-                    )
-                )
-        return statuses
-
-    async def _survey(self, jobs: int) -> _Survey:
-        async def ask(admin: asyncpg.Connection) -> list[LedgerLine]:
-            return await lagging(admin, self._chains.cell.head, self._chains.tenant.head)
-
-        survey = _Survey([], [])
-        for cell, found in await ask_each(await built_cells(self._catalog, self._registry), ask, jobs):
-            if isinstance(found, str):
-                head = self._chains.cell.head
-                survey.beyond.append(
-                    Outcome(cell.name, CONTROL_SCHEMA, OutcomeState.FAILED, None, head, attempts=1, error=found)
-                )
-                continue
-            for line in found:
-                chain = self._chain(line.schema)
-                if chain.knows(line.revision):
-                    survey.lags.append(Lag(cell, line))
-                else:
-                    survey.beyond.append(Outcome(cell.name, line.schema, OutcomeState.AHEAD, line.revision, chain.head))
-        return survey
+        return UpgradeReport(outcomes + findings.beyond, dry_run=False, stopped_at_canary=False)
 
     async def _by_canary_order(self, lags: Sequence[Lag], jobs: int) -> list[Lag]:
         """Those first who suffer least: marked by staff, then schemas of one tenant, the smallest first."""
@@ -201,17 +134,11 @@ class Upgrades:
                 lag.line.schema,
                 OutcomeState.PENDING,
                 lag.line.revision,
-                self._head(lag.line.schema),
+                self.survey.chains.of(lag.line.schema).head,
                 lag.canary,
             )
             for lag in lags
         ]
-
-    def _head(self, schema: str) -> str:
-        return self._chain(schema).head
-
-    def _chain(self, schema: str) -> RevisionChain:
-        return self._chains.cell if schema == CONTROL_SCHEMA else self._chains.tenant
 
     @asynccontextmanager
     async def _turn(self, *, wait: bool) -> AsyncIterator[None]:

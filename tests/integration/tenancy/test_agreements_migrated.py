@@ -12,8 +12,8 @@ from alembic.config import Config
 from psycopg import sql
 from sqlalchemy import NullPool, create_engine
 
+from strata.migrations import MIGRATIONS
 from strata.platform.database import addresses
-from strata.runtime import MIGRATIONS
 from tests.servers import PostgresServer
 
 DOCUMENTS = {

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import strata.cli.surveying
 import strata.runtime
 from tests.builders.command import Command, environment_for
 from tests.builders.platform import FIRST_CELL, admin_of
@@ -20,7 +21,9 @@ def command(
     """Of a release that adds a column."""
     for name, value in environment_for(estate.platform).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(strata.runtime, "MIGRATIONS", release(tmp_path / "release", tenant=[ADD]))
+    migrations = release(tmp_path / "release", tenant=[ADD])
+    monkeypatch.setattr(strata.runtime, "MIGRATIONS", migrations)
+    monkeypatch.setattr(strata.cli.surveying, "MIGRATIONS", migrations)
     return Command(capsys)
 
 

@@ -1,0 +1,47 @@
+"""A plain connection by DSN; what asks a database one question needs no more, and no SQLAlchemy."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from strata.platform.errors import UnavailableError
+
+CONNECT_TIMEOUT_S = 10
+
+
+class ServerUnreachableError(UnavailableError):
+    code = "server-unreachable"
+    title = "PostgreSQL server unreachable"
+
+    def __init__(self, dsn: str, reason: BaseException) -> None:
+        where = urlsplit(dsn)
+        super().__init__(
+            f"No connection to PostgreSQL at {where.hostname or 'local socket'}:{where.port or 5432} ({reason}): "
+            "start it, or correct its address."
+        )
+
+
+async def connect(dsn: str, database: str | None = None) -> asyncpg.Connection:
+    """As the DSN's user; `database`: another one than the DSN's."""
+    try:
+        return await asyncpg.connect(dsn, database=database, timeout=CONNECT_TIMEOUT_S, statement_cache_size=0)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise ServerUnreachableError(dsn, error) from error
+
+
+@asynccontextmanager
+async def connection(dsn: str, database: str | None = None) -> AsyncIterator[asyncpg.Connection]:
+    """Closed at the end of the block."""
+    opened = await connect(dsn, database)
+    try:
+        yield opened
+    finally:
+        # terminate, should the block have been cancelled while a statement ran
+        if opened.is_in_transaction():
+            opened.terminate()
+        else:
+            await opened.close(timeout=CONNECT_TIMEOUT_S)
