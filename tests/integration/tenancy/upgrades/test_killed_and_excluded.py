@@ -35,7 +35,7 @@ from tests.integration.tenancy.upgrades.conftest import ADD, COLUMN, Estate
 if TYPE_CHECKING:
     import asyncpg
 
-WITHIN_S = 30.0
+WITHIN_S = 90.0
 
 
 @asynccontextmanager
