@@ -25,8 +25,8 @@ PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/\-]+=*", re.IGNORECASE), rf"\1 {SCRUBBED}"),
     # A JSON Web Token: three base64url parts, of which the first two begin with {" .
     (re.compile(r"\beyJ[A-Za-z0-9_\-]+\.eyJ[A-Za-z0-9_\-]*\.[A-Za-z0-9_\-]*"), SCRUBBED),
-    # strata.enter(tenant, epoch, capability) in SQL text, to the end of the statement: arguments may be calls.
-    (re.compile(r"\b(strata\.enter\s*\()[^;]*", re.IGNORECASE), rf"\1{SCRUBBED})"),
+    # strata.enter…(tenant, epoch, capability, …) in SQL text, to the end of the statement: arguments may be calls.
+    (re.compile(r"\b(strata\.enter\w*\s*\()[^;]*", re.IGNORECASE), rf"\1{SCRUBBED})"),
     # A capability or a seal by itself: 32 bytes in PostgreSQL's notation.
     (re.compile(r"\\+x[0-9a-f]{64}\b", re.IGNORECASE), SCRUBBED),
     # What SQLAlchemy appends to its errors unless the engine hides parameters.

@@ -16,6 +16,7 @@ from tests.bench.peers.plain.schema import statements
 from tests.bench.strata_side import POOL
 
 DATABASE = "bench_plain"
+_ROLE = "bench_plain_app"
 BARE, EDGE = "plain", "plain with edge"
 VARIANTS = (BARE, EDGE)
 HOST = "plain.localhost"
@@ -30,6 +31,11 @@ async def prepare(ground: Ground) -> str:
             await connection.execute(statement)
         # What Strata sets on the role of its application, and somebody careful would here.
         await connection.execute(f"ALTER DATABASE {DATABASE} SET jit = off")
+        # No superuser, whom PostgreSQL asks for no right to any table or function: nobody serves as one.
+        await connection.execute(
+            f"CREATE ROLE {_ROLE} LOGIN PASSWORD '{_ROLE}';"
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {_ROLE}"
+        )
     finally:
         await connection.close()
     await ground.settle(DATABASE)
@@ -46,9 +52,8 @@ async def prepare(ground: Ground) -> str:
 
 def serve(ground: Ground, name: str, *, address: str | None = None) -> Server:
     """`address`: host and port of the database, if not the server's own."""
-    dsn = ground.dsn(DATABASE, driver="postgresql+asyncpg")
-    if address is not None:
-        dsn = dsn.replace(f"127.0.0.1:{ground.postgres.port}", address)
+    address = address or f"127.0.0.1:{ground.postgres.port}"
+    dsn = f"postgresql+asyncpg://{_ROLE}:{_ROLE}@{address}/{DATABASE}"
     command = [sys.executable, "-m", "tests.bench.peers.plain.app", "--port", "{port}", "--dsn", dsn]
     command += ["--pool", str(POOL[0]), str(POOL[1])]
     if name == EDGE:

@@ -19,7 +19,7 @@ class Isolation(StrEnum):
 
 
 class Refusal(StrEnum):
-    """SQLSTATEs with which `strata.enter` and `strata.tenant` turn a caller away (migrations/cell/sql/0001_door.sql)."""
+    """SQLSTATEs with which `strata.enter_tenant` and `strata.tenant` turn a caller away (migrations/cell/sql/0006_seal.sql)."""
 
     STALE_EPOCH = "SM001"
     FENCED = "SM002"
@@ -67,14 +67,15 @@ def entry_message(
     search_path and role are set every time, also to their defaults, after RESET ALL, CLOSE ALL and UNLISTEN: whatever a
     statement left behind on the pooled connection ends here (all three together cost nothing measurable). `pg_temp`
     stands last, or it would be searched first. E'' reads the same whatever standard_conforming_strings was left at.
+    CALL and SET are utility statements: a SELECT of the same would be planned anew for each transaction.
     """
     mode = "READ ONLY" if read_only else "READ WRITE"
     tenant = str(tenant_id)
     capability = secret.capability(tenant, placement.epoch)
-    role = placement.schema_name if placement.tier is Tier.SCHEMA else "none"
-    search_path = quoted(placement.schema_name) + ", pg_temp"
+    schema = quoted(placement.schema_name)
+    role = schema if placement.tier is Tier.SCHEMA else "none"
     return (
         f"BEGIN ISOLATION LEVEL {isolation.value} {mode}, NOT DEFERRABLE;RESET ALL;CLOSE ALL;UNLISTEN *;"
-        f"SELECT strata.enter('{tenant}',{placement.epoch:d},E'\\\\x{capability}'),"
-        f"set_config('search_path','{search_path}',true),set_config('role','{role}',true)"
+        f"CALL strata.enter_tenant('{tenant}',{placement.epoch:d},E'\\\\x{capability}');"
+        f"SET LOCAL search_path={schema},pg_temp;SET LOCAL ROLE {role}"
     )

@@ -223,6 +223,11 @@ SELECT 'function ' || p.oid::regprocedure, 'runs as its owner, past every policy
 FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
 WHERE p.prosecdef AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'strata')
 UNION ALL
+SELECT 'role ' || r.rolname, 'may set backtrace_functions, and so say which tenant it has entered'
+FROM pg_roles r
+WHERE (r.rolname = $1 OR r.rolname ~ '^t_[0-9a-f]{32}$') AND NOT r.rolsuper
+  AND has_parameter_privilege(r.oid, 'backtrace_functions', 'SET')
+UNION ALL
 SELECT 'event trigger strata_refuse_ddl', 'is missing or disabled: the application can run DROP OWNED'
 WHERE NOT EXISTS (SELECT FROM pg_event_trigger WHERE evtname = 'strata_refuse_ddl' AND evtenabled <> 'D')
 """

@@ -86,7 +86,8 @@ async def test_a_spoilt_table_is_named(
         ("GRANT USAGE ON LANGUAGE plpgsql TO PUBLIC", "plpgsql"),
         ("GRANT USAGE ON SCHEMA public TO PUBLIC", "schema public"),
         ("GRANT SELECT ON strata.secret TO {app}", "strata.secret"),
-        ("ALTER FUNCTION strata.tenant(text) RESET search_path", "strata.tenant"),
+        ("GRANT SET ON PARAMETER backtrace_functions TO {app}", "backtrace_functions"),
+        ("ALTER PROCEDURE strata.enter_tenant(uuid, bigint, bytea) RESET search_path", "strata.enter_tenant"),
     ],
 )
 async def test_an_opened_lockdown_is_named(runtime: Runtime, platform: Platform, spoil: str, found: str) -> None:

@@ -37,7 +37,9 @@ async def test_every_definer_function_pins_its_search_path(runtime: Runtime, ten
             "SELECT p.oid::regprocedure::text AS name, p.proconfig FROM pg_proc p"
             " WHERE p.prosecdef AND p.pronamespace <> 'pg_catalog'::regnamespace"
         )
-    assert {"strata.enter(uuid,bigint,bytea)", "strata.tenant(text)"} <= {row["name"] for row in definers}
+    assert {"strata.enter_tenant(uuid,bigint,bytea)", "strata.emit(text,integer,jsonb)"} <= {
+        row["name"] for row in definers
+    }
     for row in definers:
         assert row["proconfig"] == ["search_path=pg_catalog, pg_temp"], row["name"]
 
@@ -56,7 +58,9 @@ async def test_what_a_tenant_may_execute_is_known(runtime: Runtime, tenant: Tena
     assert {row["name"] for row in rows} == {
         "strata.uuidv7()",
         "strata.enter(uuid,bigint,bytea)",
+        "strata.enter_tenant(uuid,bigint,bytea)",
         "strata.tenant(text)",
+        "strata.refuse_unentered()",
         "strata.emit(text,integer,jsonb)",
         "strata.epoch()",
         "strata.enter_standby(uuid,bigint,bytea,uuid)",
@@ -121,7 +125,7 @@ async def test_temporary_objects_shadow_nothing(
 
 
 async def test_without_the_pinned_path_the_secret_would_leak(runtime: Runtime, tenant_on: Tenantry) -> None:
-    """The control, and the reason: an unpinned twin of `strata.tenant` runs the caller's code as the owner."""
+    """The control, and the reason: an unpinned function of the owner runs the caller's code as the owner."""
     database = (await runtime.registry.cell(FIRST_CELL)).url.database
     role = f"{runtime.settings.role_prefix}_app"
     async with admin_of(runtime, FIRST_CELL) as admin:

@@ -21,7 +21,7 @@ FORBIDDEN_STATEMENTS = {
     "move the fence": "UPDATE strata.fence SET epoch = epoch + 1",
     "drop the fence": "DELETE FROM strata.fence",
     "read the secret through COPY": "COPY strata.secret TO STDOUT",
-    "seal by hand": "SELECT strata.seal('{a}', '{schema}', '', '')",
+    "seal by hand": "SELECT set_config('backtrace_functions', strata.seal('{a}', 1, '{schema}'), true)",
     "secure a table": "SELECT strata.secure('product')",
     "lock key": "SELECT strata.lock_key('{a}')",
     "disable row level security": "ALTER TABLE {own} DISABLE ROW LEVEL SECURITY",

@@ -169,7 +169,7 @@ async def nothing_is_left_on_any_server_connection(pooled: Runtime) -> None:
         for each in looking:
             await each.execute("BEGIN")
             row = await each.fetchrow(
-                "SELECT pg_backend_pid() AS pid, coalesce(current_setting('strata.seal', true), '') AS seal,"
+                "SELECT pg_backend_pid() AS pid, current_setting('backtrace_functions') AS seal,"
                 " current_user = session_user AS own_role, current_setting('search_path') AS path,"
                 " (SELECT setting FROM pg_settings WHERE name = 'row_security') AS row_security"
             )
@@ -213,7 +213,7 @@ async def test_a_session_setting_does_not_reach_the_next_client(
                 "SET search_path = pg_catalog",
                 "SET ROLE none",
                 "SET TimeZone = 'Asia/Tokyo'",
-                "SELECT set_config('strata.seal', current_setting('strata.seal'), false)",
+                "SELECT set_config('strata.emitting', '1', false)",
             ):
                 await session.execute(text(statement))
 

@@ -26,7 +26,7 @@ async def single(runtime: Runtime) -> AsyncIterator[Runtime]:
 
 
 LEFT = {
-    "seal": "SELECT set_config('strata.seal', current_setting('strata.seal'), false)",
+    "a mark of ours": "SET strata.emitting = '1'",
     "search_path": "SET search_path = pg_catalog",
     "role": "SET ROLE none",
     "row security": "SET row_security = off",
@@ -157,7 +157,7 @@ async def test_nothing_is_entered_between_transactions(single: Runtime, tenant_o
         await session.execute(ADD, {"sku": "x"})
         driver = await driver_of(session)
     # The pool's connection, taken past Strata: what the next client of a transaction pooler would get.
-    assert await driver.fetchval("SELECT current_setting('strata.seal', true)") in {None, ""}
+    assert await driver.fetchval("SELECT current_setting('backtrace_functions')") == ""
     assert await driver.fetchval("SELECT current_user = session_user")
     with pytest.raises(Exception, match="no tenant has been entered") as refusal:
         await driver.fetchval("SELECT count(*) FROM shared.product")

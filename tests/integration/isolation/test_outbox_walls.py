@@ -86,21 +86,13 @@ async def test_an_event_is_the_entered_tenants_whatever_is_set(
     runtime: Runtime, tenant: TenantContext, neighbour: TenantContext
 ) -> None:
     async with inside(runtime, tenant) as connection:
-        seal = await connection.fetchval("SELECT current_setting('strata.seal')")
-        for forged in (
-            "",
-            "x",
-            str(neighbour.id),
-            f"{neighbour.id}{seal[36:]}",
-            seal.replace(str(tenant.id), str(neighbour.id)),
-            f"{seal[:36]}outbox|{seal.split('|')[-1]}",
-        ):
-            refused = await attempt(connection, f"SELECT set_config('strata.seal', '{forged}', true)", EMIT)
-            assert refused.sqlstate == NOT_ENTERED, forged
-            refused = await attempt(
-                connection, f"SELECT set_config('strata.seal', '{forged}', true)", "SELECT strata.epoch()"
-            )
-            assert refused.sqlstate == NOT_ENTERED, forged
+        seal = await connection.fetchval("SELECT current_setting('backtrace_functions')")
+        for forged in ("", "x", neighbour.id.hex, seal.replace(tenant.id.hex, neighbour.id.hex), seal):
+            setting = f"SELECT set_config('backtrace_functions', '{forged}', true)"
+            for told in (EMIT, "SELECT strata.epoch()"):
+                assert (await attempt(connection, setting, told)).sqlstate == FORBIDDEN, forged
+        for told in (EMIT, "SELECT strata.epoch()"):
+            assert (await attempt(connection, "RESET ALL", told)).sqlstate == NOT_ENTERED
         await connection.execute(f"SELECT set_config('strata.emitting', 'forged', true); {EMIT}")
     async with admin_of(runtime, tenant.placement.cell) as admin:
         rows = await admin.fetch(

@@ -1,9 +1,7 @@
-"""The seal: good for one tenant, in one schema, one back end and one transaction, and made by `strata.enter` alone."""
+"""The seal: good for one tenant, in one schema and one transaction, and set by `strata.enter_tenant` alone."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import secrets
 
 import asyncpg
@@ -11,9 +9,10 @@ import pytest
 
 from strata.runtime import Runtime
 from strata.tenancy.cell.door import CellSecret, Isolation, entry_message
+from strata.tenancy.cell.inspection import lockdown_gaps
 from strata.tenancy.context import TenantContext
 from strata.tenancy.model import Tier
-from tests.builders.intruder import NOT_ENTERED, app_login, attempt, inside
+from tests.builders.intruder import FORBIDDEN, NOT_ENTERED, app_login, attempt, inside
 from tests.builders.platform import SECOND_CELL, Tenantry, admin_of
 
 READ = "SELECT count(*) FROM product"
@@ -36,8 +35,12 @@ async def entry(runtime: Runtime, context: TenantContext) -> str:
 
 
 async def seal_of(connection: asyncpg.Connection) -> str:
-    seal: str = await connection.fetchval("SELECT current_setting('strata.seal')")
+    seal: str = await connection.fetchval("SELECT current_setting('backtrace_functions')")
     return seal
+
+
+def seal_for(context: TenantContext) -> str:
+    return f"{context.placement.schema_name} {context.placement.epoch:019d} {context.id.hex}"
 
 
 async def sealed_with(connection: asyncpg.Connection, seal: str | None, context: TenantContext) -> str | None:
@@ -46,7 +49,8 @@ async def sealed_with(connection: asyncpg.Connection, seal: str | None, context:
     await connection.execute("BEGIN")
     try:
         if seal is not None:
-            await connection.execute("SELECT set_config('strata.seal', $1, true)", seal)
+            setting = await attempt(connection, f"SELECT set_config('backtrace_functions', '{seal}', true)")
+            assert setting.sqlstate == FORBIDDEN
         await connection.execute("SELECT set_config('search_path', $1, true)", schema)
         if context.placement.tier is Tier.SCHEMA:
             await connection.execute("SELECT set_config('role', $1, true)", schema)
@@ -61,13 +65,81 @@ async def test_entering_seals(runtime: Runtime, tenant: TenantContext) -> None:
         assert await connection.fetchval(READ) == 1
 
 
-@pytest.mark.parametrize("made_up", [None, "", "x", "{a}", "{a}{schema}", "{a}{schema}|", "{a}{schema}|" + "0" * 64])
+@pytest.mark.parametrize("made_up", [None, "", "x", "{schema}", "{schema} ", "{schema} {a}", "{seal}"])
 async def test_unset_empty_and_invented_seals_are_refused(
     runtime: Runtime, tenant: TenantContext, made_up: str | None
 ) -> None:
-    seal = made_up and made_up.format(a=tenant.id, schema=tenant.placement.schema_name)
+    """The last of them is the very one that `enter_tenant` would set."""
+    schema, seal = tenant.placement.schema_name, seal_for(tenant)
+    made_up = made_up and made_up.format(a=tenant.id.hex, schema=schema, seal=seal)
     async with app_login(runtime, tenant.placement.cell) as connection:
-        assert await sealed_with(connection, seal, tenant) == NOT_ENTERED
+        assert await sealed_with(connection, made_up, tenant) == NOT_ENTERED
+
+
+WAYS_TO_SET = [
+    "SET backtrace_functions = '{seal}'",
+    "SET LOCAL backtrace_functions = '{seal}'",
+    "SET backtrace_functions TO DEFAULT",
+    "RESET backtrace_functions",
+    "SELECT set_config('backtrace_functions', '{seal}', true)",
+    "SELECT set_config('backtrace_functions', '{seal}', false)",
+    "SELECT set_config('Backtrace_Functions', '{seal}', false)",
+    "UPDATE pg_settings SET setting = '{seal}' WHERE name = 'backtrace_functions'",
+    "ALTER ROLE CURRENT_USER SET backtrace_functions = '{seal}'",
+    "ALTER ROLE ALL SET backtrace_functions = '{seal}'",
+    "ALTER DATABASE {database} SET backtrace_functions = '{seal}'",
+    "GRANT SET ON PARAMETER backtrace_functions TO CURRENT_USER",
+    "SELECT query_to_xml($$SELECT set_config('backtrace_functions', '{seal}', true)$$, true, true, '')",
+]
+
+
+@pytest.mark.parametrize("way", WAYS_TO_SET)
+async def test_nobody_but_the_server_sets_a_seal(
+    runtime: Runtime, tenant: TenantContext, tenant_on: Tenantry, way: str
+) -> None:
+    """Neither a neighbour's nor one's own, neither inside a transaction that has entered nor outside of one."""
+    neighbour = await tenant_on(Tier.SHARED)
+    cell = await runtime.registry.cell(tenant.placement.cell)
+    for wanted in (neighbour, tenant):
+        statement = way.format(seal=seal_for(wanted), database=cell.url.database)
+        async with inside(runtime, tenant) as connection:
+            own = await seal_of(connection)
+            assert (await attempt(connection, statement)).sqlstate == FORBIDDEN
+            assert await seal_of(connection) == own == seal_for(tenant)
+        async with app_login(runtime, tenant.placement.cell) as connection:
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute(statement)
+            assert await seal_of(connection) == ""
+
+
+async def test_no_connection_begins_with_a_seal(runtime: Runtime, tenant: TenantContext) -> None:
+    url = (await runtime.registry.cell(tenant.placement.cell)).url
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await asyncpg.connect(
+            host=url.host,
+            port=url.port,
+            user=url.username,
+            password=url.password,
+            database=url.database,
+            server_settings={"backtrace_functions": seal_for(tenant)},
+        )
+
+
+async def test_it_is_the_right_to_set_it_that_guards(runtime: Runtime, tenant: TenantContext) -> None:
+    """The control: given that right by mistake, the application enters by itself. `strata doctor` looks for it."""
+    role = f"{runtime.settings.role_prefix}_app"
+    async with admin_of(runtime, tenant.placement.cell) as admin:
+        await admin.execute(f"GRANT SET ON PARAMETER backtrace_functions TO {role}")
+        try:
+            async with app_login(runtime, tenant.placement.cell) as connection:
+                await connection.execute(f"SET backtrace_functions = '{seal_for(tenant)}'")
+                schema = tenant.placement.schema_name
+                assert await connection.fetchval(f"SELECT strata.tenant('{schema}')") == tenant.id
+            assert [str(each) for each in await lockdown_gaps(admin, role)] == [
+                f"role {role} may set backtrace_functions, and so say which tenant it has entered"
+            ]
+        finally:
+            await admin.execute(f"REVOKE SET ON PARAMETER backtrace_functions FROM {role}")
 
 
 async def test_a_seal_is_refused_in_a_later_transaction_of_the_same_back_end(
@@ -90,38 +162,28 @@ async def test_a_seal_is_refused_in_another_back_end(runtime: Runtime, tenant: T
 async def test_a_chained_transaction_does_not_inherit_the_seal(runtime: Runtime, tenant: TenantContext) -> None:
     async with app_login(runtime, tenant.placement.cell) as connection:
         await connection.execute(await entry(runtime, tenant))
-        seal = await seal_of(connection)
-        await connection.execute(f"SET strata.seal = '{seal}'; COMMIT AND CHAIN")
+        await connection.execute("COMMIT AND CHAIN")
+        assert await seal_of(connection) == ""
         await connection.execute(f"SET search_path = {tenant.placement.schema_name}")
         if tenant.placement.tier is Tier.SCHEMA:
             await connection.execute(f"SET ROLE {tenant.placement.schema_name}")
         assert (await attempt(connection, READ)).sqlstate == NOT_ENTERED
 
 
-async def test_the_seal_kept_for_the_session_does_not_serve_the_next(runtime: Runtime, tenant: TenantContext) -> None:
-    """`set_config(…, false)` outlives the transaction; the seal in it does not."""
-    async with app_login(runtime, tenant.placement.cell) as connection:
-        await connection.execute(await entry(runtime, tenant))
-        await connection.execute("SELECT set_config('strata.seal', current_setting('strata.seal'), false)")
-        await connection.execute("COMMIT")
-        assert await sealed_with(connection, None, tenant) == NOT_ENTERED
-
-
-@pytest.mark.parametrize("vandal", ["RESET strata.seal", "SET LOCAL strata.seal = ''", "RESET ALL"])
-async def test_a_seal_lost_in_mid_transaction_closes_it(runtime: Runtime, tenant: TenantContext, vandal: str) -> None:
+@pytest.mark.parametrize(
+    ("vandal", "sqlstate"),
+    [
+        ("RESET backtrace_functions", FORBIDDEN),
+        ("SET LOCAL backtrace_functions = ''", FORBIDDEN),
+        ("RESET ALL", NOT_ENTERED),
+    ],
+)
+async def test_a_seal_lost_in_mid_transaction_closes_it(
+    runtime: Runtime, tenant: TenantContext, vandal: str, sqlstate: str
+) -> None:
     async with inside(runtime, tenant) as connection:
         outcome = await attempt(connection, vandal, f"SELECT count(*) FROM {tenant.placement.schema_name}.product")
-        assert outcome.sqlstate == NOT_ENTERED
-
-
-async def test_a_seal_carries_one_tenant(runtime: Runtime, tenant: TenantContext, tenant_on: Tenantry) -> None:
-    """Its first part names the tenant; another name there is a forgery, also of oneself's neighbour."""
-    neighbour = await tenant_on(Tier.SHARED)
-    async with inside(runtime, tenant) as connection:
-        own = await seal_of(connection)
-        for seal in (str(neighbour.id) + own[36:], own.upper(), own + "0", own[:-1]):
-            outcome = await attempt(connection, f"SELECT set_config('strata.seal', '{seal}', true)", READ)
-            assert outcome.sqlstate == NOT_ENTERED
+        assert outcome.sqlstate == sqlstate
 
 
 @pytest.mark.parametrize("tier", [Tier.SHARED, Tier.SCHEMA])
@@ -137,28 +199,46 @@ async def test_a_seal_opens_one_schema(runtime: Runtime, tenant_on: Tenantry, ti
         assert (await attempt(connection, "SELECT strata.tenant(NULL)")).sqlstate == NOT_ENTERED
 
 
-async def test_a_seal_rewritten_for_another_schema_is_refused(runtime: Runtime, tenant: TenantContext) -> None:
+async def test_a_seal_opens_no_schema_whose_name_begins_alike(runtime: Runtime, tenant: TenantContext) -> None:
     schema = tenant.placement.schema_name
     async with inside(runtime, tenant) as connection:
-        own = await seal_of(connection)
-        rewritten = own.replace(schema, "elsewhere")
-        assert rewritten != own
-        outcome = await attempt(
-            connection, f"SELECT set_config('strata.seal', '{rewritten}', true)", "SELECT strata.tenant('elsewhere')"
+        for other in (schema[:-1], schema[0], "", schema + "x", schema + " ", f"{schema} {0:019d}"):
+            assert (await attempt(connection, f"SELECT strata.tenant('{other}')")).sqlstate == NOT_ENTERED, other
+
+
+async def test_what_the_seal_says(runtime: Runtime, tenant: TenantContext) -> None:
+    async with inside(runtime, tenant) as connection:
+        assert await seal_of(connection) == seal_for(tenant)
+
+
+async def test_a_setting_of_the_operators_is_no_seal(runtime: Runtime, tenant: TenantContext) -> None:
+    """Somebody has backtraces logged, with whatever names: entering goes before it, and nobody has entered by it."""
+    async with admin_of(runtime, tenant.placement.cell) as admin:
+        database = (await runtime.registry.cell(tenant.placement.cell)).url.database
+        schema = tenant.placement.schema_name
+        await admin.execute(f"ALTER DATABASE \"{database}\" SET backtrace_functions = '{schema},ExecInsert,a b c'")
+        try:
+            async with app_login(runtime, tenant.placement.cell) as connection:
+                await connection.execute("BEGIN")
+                assert (await attempt(connection, f"SELECT strata.tenant('{schema}')")).sqlstate == NOT_ENTERED
+                assert (await attempt(connection, "SELECT strata.epoch()")).sqlstate == NOT_ENTERED
+                await connection.execute("ROLLBACK")
+                await connection.execute(await entry(runtime, tenant))
+                assert await connection.fetchval(READ) == 1
+        finally:
+            await admin.execute(f'ALTER DATABASE "{database}" RESET backtrace_functions')
+
+
+async def test_the_fence_knows_the_capability_of_each_epoch(runtime: Runtime, tenant: TenantContext) -> None:
+    cell = await runtime.registry.cell(tenant.placement.cell)
+    async with admin_of(runtime, tenant.placement.cell) as admin, admin.transaction():
+        for epoch in (tenant.placement.epoch, tenant.placement.epoch + 1):
+            await admin.execute("UPDATE strata.fence SET epoch = $2 WHERE tenant_id = $1", tenant.id, epoch)
+            kept = await admin.fetchval("SELECT capability FROM strata.fence WHERE tenant_id = $1", tenant.id)
+            assert kept.hex() == cell.secret.capability(tenant.id, epoch)
+        await admin.execute(
+            "UPDATE strata.fence SET epoch = $2 WHERE tenant_id = $1", tenant.id, tenant.placement.epoch
         )
-        assert outcome.sqlstate == NOT_ENTERED
-
-
-async def test_what_the_seal_binds(runtime: Runtime, tenant: TenantContext) -> None:
-    """Tenant, schema, back end and transaction, under the cell's key: worked out anew from RFC 2104."""
-    key = (await runtime.registry.cell(tenant.placement.cell)).secret._key
-    async with inside(runtime, tenant) as connection:
-        pid = await connection.fetchval("SELECT pg_backend_pid()")
-        began = await connection.fetchval("SELECT extract(epoch FROM transaction_timestamp())::text")
-        seal = await seal_of(connection)
-    schema = tenant.placement.schema_name
-    bound = hmac.new(key, f"seal|{tenant.id}|{schema}|{pid}|{began}".encode(), hashlib.sha256).hexdigest()
-    assert seal == f"{tenant.id}{schema}|{bound}"
 
 
 async def test_capabilities_of_others_are_refused(runtime: Runtime, tenant: TenantContext, tenant_on: Tenantry) -> None:

@@ -263,14 +263,14 @@ async def test_an_old_snapshot_does_not_pass(
 
 
 async def test_without_the_row_lock_it_would(runtime: Runtime, tenant_on: Tenantry) -> None:
-    """The control: take FOR SHARE out of `enter`, and a write is committed behind the fence."""
+    """The control: take FOR SHARE out of `enter_tenant`, and a write is committed behind the fence."""
     tenant = await tenant_on(Tier.SHARED, cell=SECOND_CELL)
     async with admin_of(runtime, SECOND_CELL) as admin:
         original: str = await admin.fetchval(
-            "SELECT pg_get_functiondef('strata.enter(uuid,bigint,bytea)'::regprocedure)"
+            "SELECT pg_get_functiondef('strata.enter_tenant(uuid,bigint,bytea)'::regprocedure)"
         )
-        assert " FOR SHARE;" in original
-        await admin.execute(original.replace(" FOR SHARE;", ";"))
+        assert " FOR SHARE OF f;" in original
+        await admin.execute(original.replace(" FOR SHARE OF f;", ";"))
         try:
             assert await _enter_on_an_old_snapshot(runtime, tenant, Isolation.REPEATABLE_READ) is None
         finally:

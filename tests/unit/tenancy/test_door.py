@@ -43,12 +43,12 @@ def test_capability_differs_by_tenant_and_epoch() -> None:
 def test_message_begins_as_asked(isolation: Isolation, mode: str, *, read_only: bool) -> None:
     message = entry_message(CellSecret(b"k"), TENANT, SHARED, isolation, read_only=read_only)
     assert message.startswith(f"BEGIN ISOLATION LEVEL {isolation.value} {mode}, NOT DEFERRABLE;")
-    assert f"SELECT strata.enter('{TENANT}',7,E'\\\\x{CellSecret(b'k').capability(TENANT, 7)}')" in message
+    assert f"CALL strata.enter_tenant('{TENANT}',7,E'\\\\x{CellSecret(b'k').capability(TENANT, 7)}');" in message
 
 
 def test_role_and_search_path_are_always_set() -> None:
     shared = entry_message(CellSecret(b"k"), TENANT, SHARED, Isolation.READ_COMMITTED, read_only=False)
-    assert """set_config('search_path','"shared", pg_temp',true),set_config('role','none',true)""" in shared
+    assert shared.endswith(';SET LOCAL search_path="shared",pg_temp;SET LOCAL ROLE none')
     home = Placement(cell="cell-1", tier=Tier.SCHEMA, schema_name=f"t_{TENANT.hex}", epoch=1)
     own = entry_message(CellSecret(b"k"), TENANT, home, Isolation.READ_COMMITTED, read_only=False)
-    assert f"set_config('role','t_{TENANT.hex}',true)" in own
+    assert own.endswith(f';SET LOCAL search_path="t_{TENANT.hex}",pg_temp;SET LOCAL ROLE "t_{TENANT.hex}"')
