@@ -38,6 +38,7 @@ def surroundings(runtime: Runtime) -> Surroundings:
         Sites(runtime.catalog_engine, runtime.registry),
         runtime.homes,
         runtime.settings.migrator,
+        runtime.arrivals,
         runtime.contexts.announce,
         arrived,
         left_behind,

@@ -28,6 +28,7 @@ from strata.platform.keys.provider import key_port
 from strata.platform.redis_link import RedisDownError, RedisLink
 from strata.platform.settings import Settings
 from strata.platform.tokens import TokenAuthority
+from strata.tenancy.arrivals import Arrivals
 from strata.tenancy.catalog.domains import Domains
 from strata.tenancy.catalog.registry import Registry
 from strata.tenancy.catalog.signing_keys import CatalogSigningKeys
@@ -74,6 +75,7 @@ class Runtime(msgspec.Struct, frozen=True):
     registry: Registry
     engines: CellEngines
     tenants: Tenants
+    arrivals: Arrivals
     directory: TenantDirectory
     entitlements: EntitlementDesk
     domains: Domains
@@ -122,15 +124,17 @@ async def open_runtime(settings: Settings, *, upgrade: bool = False) -> AsyncIte
             await upgrades.catalog()
         link = RedisLink(settings.redis_url.get_secret_value(), timeout_s=settings.cache.redis_timeout_s)
         contexts = ContextCache(ContextLoader(catalog), link, settings.cache)
-        await link.start()
-        stack.push_async_callback(link.close)
-        stack.push_async_callback(contexts.close)
-        rates = _to_be_closed(stack, RateLimiter(link, settings.limits))
-        bell = _to_be_closed(stack, Bell(link))
-        flusher = _to_be_closed(stack, UsageFlusher(UsageMeter(), UsageBook(catalog), flush_s=settings.usage.flush_s))
         replicas = ReplicaRegister(catalog, registry, keys)
         engines = _to_be_closed(stack, CellEngines(replicas, settings.pool))
         standbys = _to_be_closed(stack, ReplicaChoice(replicas, registry))
+        bell, meter = Bell(link), UsageMeter()
+        tenants = Tenants(engines, contexts, settings.fence, bell.ring, standbys, meter)
+        arrivals = Arrivals(link, contexts.held, tenants.make_ready, tenants.look_again)
+        await link.start()
+        for told in (link, contexts, bell, arrivals):
+            _to_be_closed(stack, told)
+        rates = _to_be_closed(stack, RateLimiter(link, settings.limits))
+        flusher = _to_be_closed(stack, UsageFlusher(meter, UsageBook(catalog), flush_s=settings.usage.flush_s))
         cells = CellBuilder(catalog, registry, chains, settings.role_prefix)
         kept = KeptConnections()
         stack.callback(kept.close)
@@ -140,7 +144,6 @@ async def open_runtime(settings: Settings, *, upgrade: bool = False) -> AsyncIte
         await tokens.start()
         if upgrade:
             await upgrades.cells()
-        tenants = Tenants(engines, contexts, settings.fence, bell.ring, standbys, flusher.meter)
         moves = Moves(catalog)
         desk = Desk(moves, Sites(catalog, registry), cells, settings.migrator, _waker(link))
         yield Runtime(
@@ -153,6 +156,7 @@ async def open_runtime(settings: Settings, *, upgrade: bool = False) -> AsyncIte
             registry=registry,
             engines=engines,
             tenants=tenants,
+            arrivals=arrivals,
             directory=TenantDirectory(catalog, contexts.announce),
             entitlements=EntitlementDesk(catalog, contexts.announce, _counter(contexts, tenants)),
             domains=Domains(catalog, contexts.announce),

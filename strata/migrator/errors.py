@@ -73,6 +73,32 @@ class CalledOffError(PutOffError):
     title = "The cut-over was called off"
 
 
+class FailedOverError(PutOffError):
+    """A standby was promoted, and nobody has approved it: what it lacks is not known, so nothing is built on it."""
+
+    code = "server-not-approved"
+    title = "The server was failed over"
+
+    def __init__(self, cell: str) -> None:
+        super().__init__(
+            f"The server of cell {cell} has been failed over to a standby that nobody has approved. Its tenants are shut "
+            "out, and the move waits, until that is done: strata doctor says what there is to do."
+        )
+
+
+class HomeLostError(ConflictError):
+    """After the flip: the cell does not let the tenant in where the catalog says that it lives."""
+
+    code = "home-lost"
+    title = "The tenant's home lets nobody in"
+
+    def __init__(self, cell: str, epoch: int) -> None:
+        super().__init__(
+            f"Cell {cell} does not let the tenant in at epoch {epoch}, at which it arrived there: the server was failed "
+            "over to a standby that had not heard of the arrival. The other home is kept as it was."
+        )
+
+
 class CopyAgainError(StrataError):
     """The stream has a hole or the snapshot is lost: only a new copy is whole."""
 

@@ -134,6 +134,19 @@ async def withdraw(cell: asyncpg.Connection, tenant_id: UUID, schema: str) -> No
     )
 
 
+async def lets_in(cell: asyncpg.Connection, tenant_id: UUID, schema: str, epoch: int) -> bool:
+    """Whether the tenant lives here, by the cell's own row."""
+    found: bool = await cell.fetchval(
+        "SELECT EXISTS (SELECT FROM strata.fence"
+        " WHERE tenant_id = $1 AND schema_name = $2 AND epoch = $3 AND state = $4)",
+        tenant_id,
+        schema,
+        epoch,
+        FenceState.ACTIVE.value,
+    )
+    return found
+
+
 async def stands_empty(cell: asyncpg.Connection, tenant_id: UUID, schema: str) -> bool:
     """Whether this cell lets nobody into `schema` as this tenant: what must hold before anything there is destroyed."""
     return not await cell.fetchval(

@@ -20,6 +20,7 @@ from strata.migrator.lease import interrupted
 from strata.migrator.phases import AT_THE_FLIP, Phase
 from strata.migrator.transitions import Advance
 from strata.migrator.verdicts import Verdict, failure_of, verdict_on
+from strata.platform.errors import StrataError
 
 if TYPE_CHECKING:
     from strata.migrator.moves import Move, Moves
@@ -74,7 +75,12 @@ class Machine:
         verdict = verdict_on(error)
         if verdict is Verdict.SUPERSEDED:
             raise SupersededError(work.move.id, work.move.attempt) from error
-        log.warning("move.trouble", move=str(work.move.id), phase=work.move.phase, verdict=verdict.name, exc_info=error)
+        told = {"move": str(work.move.id), "phase": work.move.phase, "verdict": verdict.name}
+        if isinstance(error, StrataError):
+            # Expected, and told in a sentence. To draw a traceback takes longer than a fence may be shut.
+            log.warning("move.trouble", **told, code=error.code, detail=error.detail)
+        else:
+            log.warning("move.trouble", **told, exc_info=error)
         if work.move.phase in AT_THE_FLIP:
             # First the catalog says that attempt n is over, then the fence opens: migrator protocol, step 5.
             await self._advance(work, Advance.called_off(work.move, error, await self._moves.next_attempt()))

@@ -12,6 +12,7 @@ from sqlalchemy import URL, select
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 
 from strata.migrator.copy_sessions import Warrant
+from strata.migrator.errors import FailedOverError
 from strata.migrator.moves import Move, Place
 from strata.migrator.tables import Home
 from strata.platform.database.addresses import libpq
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from strata.tenancy.catalog.registry import Registry
 
+_APPROVED = "SELECT c.timeline = left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM strata.cell c"
+_HOLD = f"SELECT ({_APPROVED}), strata.hold_attempt($1, $2)"
 _OLDER_BACK_ENDS = """
 SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
 WHERE starts_with(application_name, $1) AND application_name <> $2 AND pid <> pg_backend_pid()
@@ -53,8 +56,15 @@ class End(msgspec.Struct, frozen=True):
         return Warrant(application_name(self.home.tenant_id, self.attempt), self.hold)
 
     async def hold(self, connection: asyncpg.Connection) -> None:
-        """First in a writing transaction: ends it with SM007 when the attempt is over."""
-        await connection.execute("SELECT strata.hold_attempt($1, $2)", self.home.tenant_id, self.attempt)
+        """First in a writing transaction: ends it with SM007 when the attempt is over. FailedOverError: not approved."""
+        if not await connection.fetchval(_HOLD, self.home.tenant_id, self.attempt):
+            raise FailedOverError(self.place.cell)
+
+    async def require_approved(self) -> None:
+        """FailedOverError when the server runs on a timeline that the cell does not know."""
+        async with self.admin() as connection:
+            if not await connection.fetchval(_APPROVED):
+                raise FailedOverError(self.place.cell)
 
     @asynccontextmanager
     async def admin(self) -> AsyncIterator[asyncpg.Connection]:
@@ -66,6 +76,16 @@ class End(msgspec.Struct, frozen=True):
         """A transaction that no later attempt overtakes."""
         async with self.admin() as connection, connection.transaction():
             await self.hold(connection)
+            yield connection
+
+    @asynccontextmanager
+    async def shutting(self) -> AsyncIterator[asyncpg.Connection]:
+        """As `writing`, on a server that nobody has approved too: for acts that only ever keep people out.
+
+        A promoted standby may not have heard that the tenant has left; it must have before it is approved.
+        """
+        async with self.admin() as connection, connection.transaction():
+            await connection.execute("SELECT strata.hold_attempt($1, $2)", self.home.tenant_id, self.attempt)
             yield connection
 
     async def stamp(self) -> bool:

@@ -94,6 +94,8 @@ class Streams:
             message = f"No slot is recorded for {name}: what was copied does not fit any stream."
             raise CopyAgainError(message)
         origin, destination = self.ends_of(direction)
+        for end in (origin, destination):
+            await end.require_approved()
         await publications.check(origin.home, name, await self.tables(direction))
         route = Route(origin.home.schema_name, destination.home.schema_name, move.tenant_id)
         stack = AsyncExitStack()

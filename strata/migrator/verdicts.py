@@ -9,7 +9,7 @@ import psycopg
 from sqlalchemy.exc import DBAPIError
 
 from strata.migrator.copier import RowsLostError
-from strata.migrator.errors import CopyAgainError, SupersededError
+from strata.migrator.errors import CopyAgainError, HomeLostError, SupersededError
 from strata.migrator.moves import Failure, Move
 from strata.migrator.phases import BEFORE_THE_FLIP, Phase
 from strata.migrator.replication_errors import (
@@ -43,7 +43,16 @@ _COPY_AGAIN = (CopyAgainError, RowsLostError)
 _A_PERSON_KNOWS = (ForeignRowError, ProtocolError, SchemaChangedError, TruncateError)
 """A copy would meet the same again."""
 _SUPERSEDED = (SupersededError, AttemptSupersededError)
-_AGAIN = (UnavailableError, ReplicationError, asyncpg.InterfaceError, psycopg.OperationalError, OSError, TimeoutError)
+_AGAIN = (
+    UnavailableError,
+    ReplicationError,
+    asyncpg.InterfaceError,
+    # The server's farewell has come between two statements, and the socket's end not yet.
+    asyncpg.InternalClientError,
+    psycopg.OperationalError,
+    OSError,
+    TimeoutError,
+)
 
 
 def verdict_on(error: Exception) -> Verdict:
@@ -72,6 +81,12 @@ def failure_of(move: Move, error: Exception) -> Failure:
         command = f"strata migrate retry {short}"
     if move.phase is Phase.WITHDRAWING:
         tenant = f"«{move.slug}» works where it was before, {move.source}; what is left is to remove the other home."
+    if isinstance(error, HomeLostError):
+        tenant = f"«{move.slug}» is closed: neither {move.target} nor {move.source} lets it in."
+        command = (
+            f"strata migrate retry {short}, once the server that had the arrival answers again under its name "
+            "(strata server add)"
+        )
     return Failure(
         phase=move.phase,
         code=named.code if named else type(error).__name__,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from strata.migrator.moves import Move, Moves
     from strata.migrator.sites import End, Sites
     from strata.platform.settings import MigratorSettings
+    from strata.tenancy.arrivals import Arrivals
     from strata.tenancy.model import Tier
     from strata.tenancy.provisioning.homes import Home as HomeKind
 
@@ -37,6 +38,7 @@ class Surroundings:
         sites: Sites,
         homes: dict[Tier, HomeKind],
         settings: MigratorSettings,
+        arrivals: Arrivals,
         announce: Callable[[UUID], Awaitable[None]],
         arrived: Callable[[Move], Awaitable[None]],
         left_behind: Callable[[UUID, int], Awaitable[bool]],
@@ -46,6 +48,7 @@ class Surroundings:
         self.sites = sites
         self.homes = homes
         self.settings = settings
+        self.arrivals = arrivals
         self.announce = announce
         """Tells every process that the tenant has a new placement."""
         self.arrived = arrived
@@ -119,6 +122,9 @@ class Work:
         if not isinstance(error, CalledOffError):
             # Whatever broke, the streams are started afresh; those of a cut-over that was late are sound.
             await self.streams.close_all()
+            # A server that was failed over has another address by now.
+            with contextlib.suppress(Exception):
+                await self.look_again()
         await self.news(pause_s)
         if self.lost:
             raise SupersededError(self.move.id, self.move.attempt)

@@ -189,6 +189,8 @@ class MigratorSettings(_Group):
     copy_workers: int = Field(default=2, ge=1, le=16)
     slot_deadline_s: float = Field(default=30.0, gt=0)
     """How long the making of a slot may wait for writing transactions anywhere in the cluster."""
+    make_ready_s: float = Field(default=1.0, ge=0)
+    """How long a cut-over waits for the applications to have connections to the new home, outside its window."""
     holder_age_ms: float = Field(default=100.0, gt=0)
     """No cut-over begins while a transaction of the tenant's is older."""
     lock_deadline_ms: int = Field(default=300, ge=1)

@@ -104,6 +104,11 @@ class ContextCache:
         self._held.move_to_end(tenant_id)
         return held.snapshot
 
+    def held(self, tenant_id: UUID) -> TenantContext | None:
+        """The context, if this process has it: it has worked for the tenant lately."""
+        snapshot = self.peek(tenant_id)
+        return None if snapshot is None else snapshot.context
+
     def peek_name(self, kind: NameKind, name: str) -> TenantSnapshot | None:
         tenant_id = self._names.get((kind, name))
         if tenant_id is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Protocol
 from uuid import UUID
 
@@ -10,12 +11,15 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError
 
 from strata.platform.settings import FenceSettings
+from strata.tenancy.catalog.registry import UnknownCellError
 from strata.tenancy.cell.door import CellSecret, Isolation, Refusal, entry_message
 from strata.tenancy.cell.engines import CellEngines, OpenCell
 from strata.tenancy.cell.fence_wait import FenceWait
 from strata.tenancy.cell.pool import CellPool
 from strata.tenancy.cell.pooled import Pooled
+from strata.tenancy.cell.rehearsal import rehearse
 from strata.tenancy.context import TenantContext
+from strata.tenancy.context_loader import CatalogUnavailableError
 from strata.tenancy.errors import (
     CapabilityRefusedError,
     CellClosedError,
@@ -25,7 +29,7 @@ from strata.tenancy.errors import (
     TenantClosingError,
     TenantSuspendedError,
 )
-from strata.tenancy.model import TenantStatus
+from strata.tenancy.model import Placement, TenantStatus
 from strata.tenancy.replicas.choice import StandbyWay
 from strata.tenancy.replicas.entering import enter_standby
 
@@ -64,26 +68,36 @@ class Entrance:
             read_only = read_only or context.status is TenantStatus.READ_ONLY
             try:
                 return *await self._try_enter(context, isolation, read_only=read_only), context
+            except (CellUnavailableError, UnknownCellError):
+                moved = await self._gone_from(context)
+                if moved is None:
+                    raise
+                context = admissible(moved)
             except asyncpg.PostgresError as error:
-                match error.sqlstate:
-                    case Refusal.STALE_EPOCH:
-                        context = admissible(await self._newer_than(context))
-                    case Refusal.FENCED:
-                        context = admissible(await self._fence.wait(context))
-                    case Refusal.SERIALIZATION:
-                        continue
-                    case Refusal.TIMELINE:
-                        raise CellClosedError(name) from error
-                    case Refusal.CAPABILITY:
-                        # A cell made anew under this name has another secret by now; the catalog's counts, once.
-                        if name in forgotten:
-                            raise CapabilityRefusedError(name) from error
-                        forgotten.add(name)
-                    case _ if isinstance(error, STARTING_UP):
-                        raise CellUnavailableError(name) from error
-                    case _:
-                        raise
+                if error.sqlstate == Refusal.CAPABILITY:
+                    # A cell made anew under this name has another secret by now; the catalog's counts, once.
+                    if name in forgotten:
+                        raise CapabilityRefusedError(name) from error
+                    forgotten.add(name)
+                else:
+                    context = await self._turned_away(context, error)
         raise PlacementUnsettledError(context.id)
+
+    async def _turned_away(self, context: TenantContext, error: asyncpg.PostgresError) -> TenantContext:
+        """The context to try with next."""
+        match error.sqlstate:
+            case Refusal.STALE_EPOCH:
+                return admissible(await self._newer_than(context))
+            case Refusal.FENCED:
+                return admissible(await self._fence.wait(context))
+            case Refusal.SERIALIZATION:
+                return context
+            case Refusal.TIMELINE:
+                raise CellClosedError(context.placement.cell) from error
+            case _ if isinstance(error, STARTING_UP):
+                raise CellUnavailableError(context.placement.cell) from error
+            case _:
+                raise error
 
     async def enter_standby(self, way: StandbyWay, context: TenantContext) -> tuple[CellPool, Pooled] | None:
         return await enter_standby(self._engines, way, context)
@@ -91,6 +105,21 @@ class Entrance:
     def secret_of(self, pool: str) -> CellSecret | None:
         opened = self._engines.opened(pool)
         return None if opened is None else opened.cell.secret
+
+    def look_again(self, tenant_id: UUID) -> None:
+        """For those who wait at the tenant's fence."""
+        self._fence.wake(tenant_id)
+
+    async def make_ready(self, context: TenantContext, coming: Placement) -> None:
+        """Have connections ready where the tenant will soon live. Nothing depends on it; a failure is the next one's."""
+        here = self._engines.opened(context.placement.cell)
+        statements = () if here is None else here.pool.lately_asked(context.placement.schema_name)
+        home = self._engines.opened(coming.cell) or await self._engines.open(coming.cell)
+        with contextlib.suppress(*LOST):
+            await home.pool.make_ready(
+                coming.schema_name,
+                lambda pooled: rehearse(pooled, home.cell.secret, context.id, coming, statements),
+            )
 
     async def leave(self, pool: CellPool, pooled: Pooled, context: TenantContext) -> None:
         """End what is still open and give the connection back, also when the caller is cancelled meanwhile."""
@@ -140,6 +169,14 @@ class Entrance:
             return await self._fence.wait(context)
         except MoveInProgressError:
             raise PlacementUnsettledError(context.id) from None
+
+    async def _gone_from(self, left: TenantContext) -> TenantContext | None:
+        """Where the tenant lives by now, if elsewhere: a dedicated database goes soon after its tenant, and says nothing."""
+        try:
+            context = await self._contexts.fresh(left.id)
+        except CatalogUnavailableError:
+            return None
+        return None if context.placement == left.placement else context
 
     async def _is_open(self, context: TenantContext) -> bool:
         """Whether the tenant's fence lets a transaction in right now."""

@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from time import perf_counter_ns
 from types import TracebackType
 from typing import ClassVar, Generic, NoReturn, TypeVar
+from uuid import UUID
 
 import asyncpg
 from sqlalchemy.exc import DBAPIError
@@ -36,7 +37,7 @@ from strata.tenancy.errors import (
     CrossTenantWriteError,
     TenantReadOnlyError,
 )
-from strata.tenancy.model import TenantStatus
+from strata.tenancy.model import Placement, TenantStatus
 from strata.tenancy.replicas.choice import ReplicaChoice, StandbyWay
 from strata.tenancy.replicas.client import CLIENT
 from strata.tenancy.replicas.entering import StandbyLostError
@@ -123,6 +124,14 @@ class Tenants:
         block again.
         """
         return _Transaction(self._entrance, TenantSession, context, isolation, self._meter, self._written)
+
+    def look_again(self, tenant_id: UUID) -> None:
+        """The tenant's cut-over is over, it is said: those who wait for it need not wait for their next look."""
+        self._entrance.look_again(tenant_id)
+
+    async def make_ready(self, context: TenantContext, coming: Placement) -> None:
+        """Open connections to where the tenant will soon live, so that its first requests there do not wait for them."""
+        await self._entrance.make_ready(context, coming)
 
     def reading(
         self, context: TenantContext, *, isolation: Isolation = Isolation.READ_COMMITTED

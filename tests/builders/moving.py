@@ -103,7 +103,7 @@ class Movers:
                     return now
                 await asyncio.sleep(0.1)
 
-    async def told(self, move: Move, what: str, within_s: float = 60.0) -> None:
+    async def told(self, move: Move, what: str, within_s: float = 300.0) -> None:
         """Return when the event has been written."""
         async with asyncio.timeout(within_s):
             while True:
@@ -111,7 +111,7 @@ class Movers:
                     return
                 await asyncio.sleep(0.05)
 
-    async def until(self, move: Move, phase: Phase, within_s: float = 60.0) -> Move:
+    async def until(self, move: Move, phase: Phase, within_s: float = 300.0) -> Move:
         async with asyncio.timeout(within_s):
             while True:
                 now = await self.desk.moves.get(move.id)

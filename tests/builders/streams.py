@@ -54,9 +54,9 @@ class Crossing(msgspec.Struct):
         async with replaying(*self.ends(), self.route, options) as replay:
             yield replay
 
-    async def settle(self, replay: Replay) -> None:
+    async def settle(self, replay: Replay, within_s: float = PATIENCE_S) -> None:
         """Everything committed so far is on the target."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(within_s):
             await replay.caught_up(0)
 
     async def catch_up(self, options: ReplayOptions | None = None) -> None:

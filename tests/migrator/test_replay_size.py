@@ -56,6 +56,21 @@ async def test_memory_does_not_follow_the_size_of_a_transaction(items: Crossing,
     await items.assert_equal()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+async def test_one_transaction_of_a_million_rows(items: Crossing) -> None:
+    async with items.replay() as replay:
+        async with items.source.transaction():
+            await items.source.execute(
+                "INSERT INTO item SELECT $1, i, repeat('y', 50) FROM generate_series(1, 1000000) i", items.tenant
+            )
+            await items.source.execute("UPDATE item SET text = 'third' WHERE id % 3 = 0")
+            await items.source.execute("DELETE FROM item WHERE id % 10 = 0")
+        await items.settle(replay, within_s=3000)
+    assert await items.target.fetchval("SELECT count(*) FROM t_new.item") == 900_000
+    await items.assert_equal()
+
+
 async def test_half_a_transaction_is_never_left_behind(items: Crossing) -> None:
     """Its pieces go to the target while it is read; whoever ends the replay in between undoes them."""
     async with items.replay(ReplayOptions(pump=SMALL)) as replay:

@@ -17,9 +17,11 @@ from strata.migrator.steps.catch_up import watch_lag
 from strata.migrator.streams import Direction
 from strata.migrator.transitions import Advance
 from strata.platform.errors import ConflictError
+from strata.tenancy.model import Placement
 from strata.tenancy.replicas.closing import close_to_standbys, reopen_to_standbys
 
 if TYPE_CHECKING:
+    from strata.migrator.moves import Place
     from strata.migrator.replay import Replay
     from strata.migrator.sites import End
     from strata.migrator.work import Work
@@ -64,6 +66,7 @@ class Approach:
         await work.streams.replay(work.move, Direction.BACK)
         async with work.source.admin() as source:
             await close_to_standbys(source, work.move.tenant_id, work.move.source_epoch)
+        await expect(work, work.move.target, work.move.source_epoch)
         await gate(work, work.source, replay)
         return Advance(Phase.CUTTING_OVER, "cutting over", epoch=await work.around.moves.next_epoch())
 
@@ -86,6 +89,12 @@ class Approach:
         async with work.source.admin() as source:
             await reopen_to_standbys(source, work.move.tenant_id, work.move.source_epoch)
         await work.let_streams_go()
+
+
+async def expect(work: Work, place: Place, epoch_now: int) -> None:
+    """Have the applications open connections to where the tenant will live: after the flip, requests would wait for them."""
+    coming = Placement(cell=place.cell, tier=place.tier, schema_name=place.schema_name, epoch=epoch_now)
+    await work.around.arrivals.expect(work.move.tenant_id, coming, work.settings.make_ready_s)
 
 
 async def gate(work: Work, origin: End, replay: Replay) -> None:

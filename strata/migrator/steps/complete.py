@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 from strata.migrator.models import Side
 from strata.migrator.phases import Phase
 from strata.migrator.steps.removal import remove_home, wait_for_events
+from strata.migrator.steps.roll_back import left_at
+from strata.migrator.steps.settling import require_home
 from strata.migrator.transitions import Advance
 
 if TYPE_CHECKING:
@@ -18,12 +20,13 @@ class Complete:
     rerunnable: ClassVar = True
 
     async def check(self, work: Work) -> None:
-        """Each destructive act checks for itself, in its own transaction."""
+        """The old home is the only other one. Each destructive act checks for itself besides, in its own transaction."""
+        await require_home(work, work.target, left_at(work))
 
     async def run(self, work: Work) -> Advance:
         await work.streams.close_all()
         dropped = await work.around.objects.drop_streams(work.move.id, work.ends)
-        await wait_for_events(work)
+        await wait_for_events(work, work.source)
         removed = await remove_home(work, Side.SOURCE)
         await work.around.objects.forget(work.move.id, *await work.around.objects.of(work.move.id))
         return Advance(Phase.COMPLETED, "completed", detail={"removed": [*dropped, *removed]})

@@ -37,8 +37,9 @@ class StillLivedInError(ConflictError):
         super().__init__(f"The fence of {end.place} lets the tenant in: nothing there was deleted.")
 
 
-async def wait_for_events(work: Work) -> None:
+async def wait_for_events(work: Work, left: End) -> None:
     """Events that the tenant wrote in the home it left are told from there, before the home goes."""
+    await left.require_approved()
     assert work.move.epoch is not None  # noqa: S101 - a flip has been made
     if await work.around.left_behind(work.move.tenant_id, work.move.epoch):
         message = "Events of the tenant, written before it moved, are still being delivered from its old home."

@@ -10,8 +10,9 @@ from strata.migrator.errors import WayBackLostError
 from strata.migrator.phases import Phase, Wish
 from strata.migrator.replication_errors import ReplicationError, UnappliableError
 from strata.migrator.slots import slot_state
-from strata.migrator.steps.approach import gate
-from strata.migrator.steps.settling import settle
+from strata.migrator.steps.approach import expect, gate
+from strata.migrator.steps.roll_back import left_at
+from strata.migrator.steps.settling import require_home, say_so, settle
 from strata.migrator.streams import Direction, stream_name
 from strata.migrator.transitions import Advance
 from strata.migrator.verdicts import Verdict, verdict_on
@@ -32,12 +33,14 @@ class Retain:
         """The flip has been made; nothing can be refused any more."""
 
     async def run(self, work: Work) -> Advance:
+        await say_so(work)
         try:
             await self._heed_the_cap(work)
         except WayBackLostError as error:
             # Also when the old home's server has been away for so long that nothing else here can be done.
             return Advance(Phase.COMPLETING, "retention ended", detail={"code": error.code, "reason": error.detail})
         await settle(work, Direction.OUT, work.move.source_epoch)
+        await require_home(work, work.target, left_at(work))
         await work.streams.close(Direction.OUT)
         await work.around.objects.drop_streams(work.move.id, work.ends, only=[stream_name(work.move, Direction.OUT)])
         if not work.move.retention_s:
@@ -47,6 +50,8 @@ class Retain:
         except (ReplicationError, UnappliableError, WayBackLostError) as error:
             if verdict_on(error) in {Verdict.AGAIN, Verdict.SUPERSEDED}:
                 raise
+            # A slot goes with the server that is failed over, and so does what the tenant has written there.
+            await require_home(work, work.target, left_at(work))
             return Advance(Phase.COMPLETING, "retention ended", detail={"code": error.code, "reason": error.detail})
 
     async def _retain(self, work: Work) -> Advance:
@@ -85,9 +90,9 @@ class Retain:
 
     async def _turn_back(self, work: Work, replay: Replay) -> Advance:
         """What `ready` does for a cut-over, for the one in reverse."""
-        assert work.move.target_epoch is not None  # noqa: S101 - set by the flip that led here
         async with work.target.admin() as target:
-            await close_to_standbys(target, work.move.tenant_id, work.move.target_epoch)
+            await close_to_standbys(target, work.move.tenant_id, left_at(work))
+        await expect(work, work.move.source, left_at(work))
         await gate(work, work.target, replay)
         return Advance(Phase.ROLLING_BACK, "rolling back", epoch=await work.around.moves.next_epoch())
 

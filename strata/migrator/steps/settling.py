@@ -6,23 +6,37 @@ import time
 from typing import TYPE_CHECKING
 
 from strata.migrator import fence
+from strata.migrator.errors import HomeLostError
 from strata.migrator.faults import reached
 
 if TYPE_CHECKING:
+    from strata.migrator.sites import End
     from strata.migrator.streams import Direction
     from strata.migrator.work import Work
+
+
+async def say_so(work: Work) -> None:
+    """First of all: who waits in this process and others finds the new home by asking the catalog, and asks it now."""
+    await work.around.arrivals.opened(work.move.tenant_id)
+    if work.shut_at is not None:
+        write_block_ms = round((time.monotonic() - work.shut_at) * 1000, 1)
+        work.shut_at = None
+        await work.around.moves.note(work.move, write_block_ms=write_block_ms)
+
+
+async def require_home(work: Work, end: End, epoch: int) -> None:
+    """Before anything is concluded about a home that was left: the tenant can get in where it lives."""
+    await end.require_approved()
+    async with end.admin() as connection:
+        if not await fence.lets_in(connection, work.move.tenant_id, end.home.schema_name, epoch):
+            raise HomeLostError(end.place.cell, epoch)
 
 
 async def settle(work: Work, direction: Direction, epoch_left: int) -> None:
     """Step 8. Rerunnable: a worker that takes over after the flip does it again."""
     left, _ = work.streams.ends_of(direction)
-    # First: those who wait in this process and others find the new home by asking the catalog anyway.
     await work.around.announce(work.move.tenant_id)
-    if work.shut_at is not None:
-        write_block_ms = round((time.monotonic() - work.shut_at) * 1000, 1)
-        work.shut_at = None
-        await work.around.moves.note(work.move, write_block_ms=write_block_ms)
-    async with left.writing() as old:
+    async with left.shutting() as old:
         await fence.retire(old, work.move.tenant_id, epoch_left)
     await reached(f"{work.move.phase}.retired")
     told = f"arrived at {work.move.epoch}"

@@ -22,6 +22,12 @@ class Budget:
     def open(self) -> int:
         return self._open
 
+    def try_take(self) -> bool:
+        """Without waiting, and at nobody's expense."""
+        free = self._open < self._limit and not self._waiting
+        self._open += free
+        return free
+
     async def take(self, wait_s: float) -> None:
         """CellBusyError when nobody has given one back in time."""
         if self._open < self._limit and not self._waiting:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
@@ -22,6 +22,7 @@ from strata.tenancy.cell.admission import Admission
 from strata.tenancy.cell.breaker import Breaker
 from strata.tenancy.cell.budget import Budget
 from strata.tenancy.cell.pooled import Pooled
+from strata.tenancy.cell.rehearsal import lately_asked
 from strata.tenancy.errors import CellUnavailableError
 
 T = TypeVar("T")
@@ -35,6 +36,7 @@ class CellPool:
         self.name = name
         self._engine = engine
         self._settings = settings
+        self._size = size
         self._kept = 0 if budget is not None else size
         self._budget = budget
         self._breaker = Breaker()
@@ -46,6 +48,7 @@ class CellPool:
         )
         # A stack: busy connections keep their plans warm, idle ones grow old at the bottom and are closed.
         self._idle: list[Pooled] = []
+        self._latest: Pooled | None = None
         self._background: set[asyncio.Task[Any]] = set()
         self._closed = False
         self.used_at = time.monotonic()
@@ -76,6 +79,7 @@ class CellPool:
             waited_ns = time.perf_counter_ns() - began_ns
         pooled = self._pick(schema_name) or await self._opened(tenant_id)
         pooled.waited_ns = waited_ns
+        self._latest = pooled
         pooled.transactions += 1
         if pooled.schema_name != schema_name:
             pooled.schema_name = schema_name
@@ -99,6 +103,47 @@ class CellPool:
         """A connection was found dead: those that lie idle since then, a restart of the server say, are dead too."""
         for pooled in self._idle[:]:
             self._drop(pooled)
+
+    def lately_asked(self, schema_name: str) -> Sequence[str]:
+        """What was last asked in the schema, as far as connections at hand still know."""
+        at_hand = self._idle if self._latest is None else [*self._idle, self._latest]
+        return lately_asked(reversed(at_hand), schema_name)
+
+    async def make_ready(self, schema_name: str, rehearse: Callable[[Pooled], Awaitable[None]]) -> None:
+        """Have connections idle that know the schema: all that a cell of its own is meant to have, half of a shared one's.
+
+        One after the other, and only while nobody waits for a connection. What cannot be opened is left to who needs it.
+        """
+        wanted = self._size if self._budget is not None else max(1, self._size // 2)
+        for _ in range(wanted - sum(each.schema_name == schema_name for each in self._idle)):
+            if self._closed or self.admission.waiting:
+                return
+            pooled = await self._spare(schema_name)
+            if pooled is None:
+                return
+            pooled.schema_name = schema_name
+            pooled.schemas.add(schema_name)
+            try:
+                await rehearse(pooled)
+            finally:
+                if pooled.is_clean() and not self._closed:
+                    self._keep(pooled, time.monotonic())
+                else:
+                    self._close(pooled)
+
+    async def _spare(self, schema_name: str) -> Pooled | None:
+        """One that lies idle and last served others, or a new one, if there may be one more."""
+        for index, pooled in enumerate(self._idle):
+            if pooled.schema_name != schema_name:
+                return self._taken(index)
+        if len(self._idle) + self.in_use >= self._size or not (self._budget is None or self._budget.try_take()):
+            return None
+        try:
+            return await self._connect()
+        except (CellUnavailableError, DBAPIError):
+            if self._budget is not None:
+                self._budget.give()
+            return None
 
     def in_background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run to its end even if who asked is gone; `close` waits for it."""

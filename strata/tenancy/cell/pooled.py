@@ -77,6 +77,16 @@ class Pooled:
         """As it was taken: the last guard between one tenant's transaction and the next one's."""
         return self.driver.is_idle() and self.entered is None and self.is_as_made()
 
+    def statements(self) -> list[str]:
+        """The texts that are prepared on it, the one last used first."""
+        cache = self.adapter._prepared_statement_cache  # noqa: SLF001
+        held = [] if cache is None else list(cache._data.values())  # noqa: SLF001
+        return [text for text, _, _ in sorted(held, key=lambda each: each[2], reverse=True)]
+
+    async def prepare(self, statement: str) -> None:
+        """As SQLAlchemy will look for it."""
+        await self.adapter._prepare(statement, 0)  # noqa: SLF001
+
     async def close(self) -> None:
         if self.driver.is_closed() and self._fairy.is_valid:
             await self._kept.invalidate()
