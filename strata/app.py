@@ -19,6 +19,7 @@ from litestar.types import (
     Scope,
     Send,
 )
+from openfeature.client import OpenFeatureClient
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import strata
@@ -58,6 +59,8 @@ from strata.tenancy.catalog.tenants import TenantDirectory
 from strata.tenancy.context import TenantContext
 from strata.tenancy.context_cache import ContextCache
 from strata.tenancy.entitlements.desk import EntitlementDesk
+from strata.tenancy.flags.desk import FlagDesk
+from strata.tenancy.flags.holder import Flags
 from strata.tenancy.jobs import JobQueue
 from strata.tenancy.limits.concurrency import Concurrency
 from strata.tenancy.limits.rates import RateLimiter
@@ -90,6 +93,12 @@ class AppRuntime(Protocol):
     def directory(self) -> TenantDirectory: ...
     @property
     def entitlements(self) -> EntitlementDesk: ...
+    @property
+    def flags(self) -> Flags: ...
+    @property
+    def flag_client(self) -> OpenFeatureClient: ...
+    @property
+    def flag_desk(self) -> FlagDesk: ...
     @property
     def registry(self) -> Registry: ...
     @property
@@ -208,6 +217,9 @@ def _dependencies(runtime: AppRuntime) -> dict[str, Provide]:
         "catalog_engine": _lend(runtime.catalog_engine),
         "directory": _lend(runtime.directory),
         "entitlements": _lend(runtime.entitlements),
+        "flags": _lend(runtime.flags),
+        "flag_client": _lend(runtime.flag_client),
+        "flag_desk": _lend(runtime.flag_desk),
         "registry": _lend(runtime.registry),
         "provisioning": _lend(runtime.provisioning),
         "jobs": _lend(runtime.jobs),

@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 from uuid import UUID
 
 import msgspec
+from openfeature.client import OpenFeatureClient
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -39,6 +40,9 @@ from strata.tenancy.context_cache import ContextCache
 from strata.tenancy.context_loader import ContextLoader
 from strata.tenancy.entitlements.desk import Counted, EntitlementDesk
 from strata.tenancy.events.bell import Bell
+from strata.tenancy.flags.desk import FlagDesk
+from strata.tenancy.flags.holder import Flags
+from strata.tenancy.flags.provider import serving_flags
 from strata.tenancy.jobs import JobQueue
 from strata.tenancy.limits.concurrency import Concurrency
 from strata.tenancy.limits.rates import RateLimiter
@@ -78,6 +82,9 @@ class Runtime(msgspec.Struct, frozen=True):
     arrivals: Arrivals
     directory: TenantDirectory
     entitlements: EntitlementDesk
+    flags: Flags
+    flag_client: OpenFeatureClient
+    flag_desk: FlagDesk
     domains: Domains
     cells: CellBuilder
     homes: dict[Tier, Home]
@@ -103,13 +110,7 @@ async def open_runtime(settings: Settings, *, upgrade: bool = False) -> AsyncIte
     Both addresses must be set by now: `strata up` fills in those of its embedded servers. With `upgrade`, the catalog
     and every cell are brought to head first.
     """
-    if settings.database_url is None or settings.redis_url is None:
-        message = (
-            "Strata does not know its servers: set STRATA_DATABASE_URL and STRATA_REDIS_URL, or run strata up, "
-            f"which starts its own under {settings.data_dir}."
-        )
-        raise ConfigurationError(message)
-    catalog_url = addresses.parse(settings.database_url.get_secret_value())
+    catalog_url, redis_url = _servers_of(settings)
     async with AsyncExitStack() as stack:
         catalog = create_async_engine(
             addresses.for_asyncpg(catalog_url), pool_size=5, max_overflow=10, pool_pre_ping=True, hide_parameters=True
@@ -122,8 +123,10 @@ async def open_runtime(settings: Settings, *, upgrade: bool = False) -> AsyncIte
         upgrades = Upgrades(catalog, catalog_url, survey, settings.upgrades)
         if upgrade:
             await upgrades.catalog()
-        link = RedisLink(settings.redis_url.get_secret_value(), timeout_s=settings.cache.redis_timeout_s)
-        contexts = ContextCache(ContextLoader(catalog), link, settings.cache)
+        link = RedisLink(redis_url, timeout_s=settings.cache.redis_timeout_s)
+        loader = ContextLoader(catalog)
+        contexts = ContextCache(loader, link, settings.cache)
+        flags = Flags(catalog, link, settings.flags)
         replicas = ReplicaRegister(catalog, registry, keys)
         engines = _to_be_closed(stack, CellEngines(replicas, settings.pool))
         standbys = _to_be_closed(stack, ReplicaChoice(replicas, registry))
@@ -133,6 +136,7 @@ async def open_runtime(settings: Settings, *, upgrade: bool = False) -> AsyncIte
         await link.start()
         for told in (link, contexts, bell, arrivals):
             _to_be_closed(stack, told)
+        flag_client = await stack.enter_async_context(serving_flags(flags, contexts.held))
         rates = _to_be_closed(stack, RateLimiter(link, settings.limits))
         flusher = _to_be_closed(stack, UsageFlusher(meter, UsageBook(catalog), flush_s=settings.usage.flush_s))
         cells = CellBuilder(catalog, registry, chains, settings.role_prefix)
@@ -160,6 +164,9 @@ async def open_runtime(settings: Settings, *, upgrade: bool = False) -> AsyncIte
             directory=TenantDirectory(catalog, contexts.announce),
             entitlements=EntitlementDesk(catalog, contexts.announce, _counter(contexts, tenants)),
             domains=Domains(catalog, contexts.announce),
+            flags=flags,
+            flag_client=flag_client,
+            flag_desk=FlagDesk(catalog, loader, flags.announce, contexts.announce),
             cells=cells,
             homes=home,
             provisioning=Provisioning(catalog, catalog_url, registry, cells, home, contexts.announce, stock),
@@ -176,6 +183,16 @@ async def open_runtime(settings: Settings, *, upgrade: bool = False) -> AsyncIte
             flusher=flusher,
             concurrency=Concurrency(lambda: rates.presence.processes, soft_wait_s=settings.limits.soft_wait_s),
         )
+
+
+def _servers_of(settings: Settings) -> tuple[URL, str]:
+    if settings.database_url is None or settings.redis_url is None:
+        message = (
+            "Strata does not know its servers: set STRATA_DATABASE_URL and STRATA_REDIS_URL, or run strata up, "
+            f"which starts its own under {settings.data_dir}."
+        )
+        raise ConfigurationError(message)
+    return addresses.parse(settings.database_url.get_secret_value()), settings.redis_url.get_secret_value()
 
 
 def _counter(contexts: ContextCache, tenants: Tenants) -> Counted:

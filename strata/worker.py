@@ -53,6 +53,8 @@ def open_worker(
         runtime.provisioning,
         runtime.entitlements,
         runtime.catalog_engine,
+        runtime.flag_desk,
+        runtime.flag_client,
         runtime.jobs,
         runtime.jobs.store,
         settings,

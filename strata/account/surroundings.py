@@ -12,7 +12,11 @@ from strata.platform.web.pages import Pages
 __all__ = ["PAGES", "frame_for", "tabs_for"]
 
 PAGES = Pages(Path(__file__).with_name("templates"))
-_TABS = ((Permission.AUDIT_READ, "Audit", "/account/audit"), (Permission.USAGE_READ, "Usage", "/account/usage"))
+_TABS = (
+    (Permission.PLAN_READ, "Plan", "/account/plan"),
+    (Permission.AUDIT_READ, "Audit", "/account/audit"),
+    (Permission.USAGE_READ, "Usage", "/account/usage"),
+)
 
 
 def tabs_for(claims: Claims) -> list[tuple[str, str]]:

@@ -34,7 +34,7 @@ def set_document(
     as_json: AsJson = False,
 ) -> None:
     """Replace a tenant's settings or branding; members left out have their defaults."""
-    document = next(each for each in DOCUMENTS if each.name == facet.value).check(_read(file))
+    document = next(each for each in DOCUMENTS if each.name == facet.value).check(read_document(file))
 
     async def act(runtime: Runtime) -> None:
         await runtime.directory.set_document(slug, facet.value, document or None, actor())
@@ -46,7 +46,7 @@ def set_document(
         print_line(f"{slug}: {facet.value} set.")
 
 
-def _read(file: Path) -> object:
+def read_document(file: Path) -> object:
     try:
         text = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
         return msgspec.json.decode(text)

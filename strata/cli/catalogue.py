@@ -28,6 +28,8 @@ COMMANDS = {
     "jobs": "strata.cli.jobs:app",
     "events": "strata.cli.events:app",
     "audit": "strata.cli.audit:app",
+    "flag": "strata.cli.flags:app",
+    "segment": "strata.cli.segments:app",
     "db": "strata.cli.database:app",
     "migrate": "strata.cli.migrate:app",
 }

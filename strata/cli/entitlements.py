@@ -68,7 +68,7 @@ def grant(
     as_json: AsJson = False,
 ) -> None:
     """Give a tenant an add-on, or override a feature or limit of its plan."""
-    new = NewGrant(kind, name, reason, _amount(kind, amount), given=not withhold, expires_at=_moment(expires))
+    new = NewGrant(kind, name, reason, _amount(kind, amount), given=not withhold, expires_at=moment(expires))
 
     async def act(runtime: Runtime) -> TenantEntitlements:
         return await runtime.entitlements.grant(slug, new, actor())
@@ -104,7 +104,7 @@ def _amount(kind: GrantKind, given: str | None) -> int | None:
     return int(given)
 
 
-def _moment(given: str | None) -> datetime | None:
+def moment(given: str | None) -> datetime | None:
     if given is None:
         return None
     try:

@@ -3,6 +3,8 @@ from __future__ import annotations
 from strata.console.api import API
 from strata.console.audit import ROUTES as AUDIT
 from strata.console.entitlements import ROUTES as ENTITLEMENTS
+from strata.console.flags import ROUTES as FLAGS
+from strata.console.flags_api import API as FLAGS_API
 from strata.console.migrations import API as MIGRATIONS
 from strata.console.move_pages import ROUTES as MOVE_PAGES
 from strata.console.pages import cells, change_tenant_status, tenant, tenants
@@ -15,6 +17,8 @@ ROUTES = [
     *MIGRATIONS,
     *WAVES,
     *ENTITLEMENTS,
+    *FLAGS_API,
+    *FLAGS,
     *AUDIT,
     tenants,
     tenant,

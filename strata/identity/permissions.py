@@ -25,6 +25,7 @@ class Permission(StrEnum):
     MOVEMENTS_WRITE = "movements:write"
     IMPORTS_READ = "imports:read"
     IMPORTS_WRITE = "imports:write"
+    PLAN_READ = "plan:read"
     AUDIT_READ = "audit:read"
     USAGE_READ = "usage:read"
     STAFF_TENANTS_READ = "staff:tenants:read"
@@ -34,6 +35,8 @@ class Permission(StrEnum):
     STAFF_MOVES_READ = "staff:moves:read"
     STAFF_MOVES_WRITE = "staff:moves:write"
     STAFF_AUDIT_READ = "staff:audit:read"
+    STAFF_FLAGS_READ = "staff:flags:read"
+    STAFF_FLAGS_WRITE = "staff:flags:write"
 
     @property
     def for_staff(self) -> bool:

@@ -25,6 +25,7 @@ _READS = frozenset(
         Permission.STOCK_READ,
         Permission.MOVEMENTS_READ,
         Permission.IMPORTS_READ,
+        Permission.PLAN_READ,
     }
 )
 

@@ -105,6 +105,17 @@ class UsageSettings(_Group):
     """How often a process reports what tenants have used: what a crash loses."""
 
 
+class FlagSettings(_Group):
+    """Feature flags as a process holds them (tenancy/flags/holder.py)."""
+
+    ttl_s: float = Field(default=300.0, gt=0, le=300.0)
+    """The longest without asking the catalog, should a change not have been heard."""
+    ttl_without_redis_s: float = Field(default=5.0, gt=0)
+    """The longest while nothing can be heard."""
+    uses_every_s: float = Field(default=60.0, gt=0)
+    """How often what was counted is written; a process that dies loses what it counted since."""
+
+
 class FenceSettings(_Group):
     wait_s: float = Field(default=5.0, gt=0)
     """How long a request waits for a cut-over to end before it gets a 503."""
@@ -252,6 +263,7 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     pool: PoolSettings = PoolSettings()
     cache: CacheSettings = CacheSettings()
+    flags: FlagSettings = FlagSettings()
     fence: FenceSettings = FenceSettings()
     limits: LimitSettings = LimitSettings()
     usage: UsageSettings = UsageSettings()

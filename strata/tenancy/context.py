@@ -9,6 +9,7 @@ import msgspec
 
 from strata.tenancy.facets.branding import Branding
 from strata.tenancy.facets.entitlements import Features
+from strata.tenancy.facets.flag_overrides import FlagOverrides
 from strata.tenancy.facets.tenant_settings import TenantSettings
 from strata.tenancy.model import Placement, TenantStatus
 from strata.tenancy.plans import Limits
@@ -32,6 +33,7 @@ class TenantContext(msgspec.Struct, frozen=True, omit_defaults=True):
     status_reason: str | None = None
     parent_id: UUID | None = None
     features: Features = Features()
+    flag_overrides: FlagOverrides = FlagOverrides()
     limits: Limits = Limits()
     settings: TenantSettings = TenantSettings()
     branding: Branding = Branding()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from enum import StrEnum
 from typing import Any, cast
 from uuid import UUID
@@ -26,6 +26,7 @@ log = structlog.get_logger(__name__)
 
 _ROUTABLE = frozenset({TenantStatus.ACTIVE, TenantStatus.READ_ONLY, TenantStatus.SUSPENDED, TenantStatus.CLOSING})
 _FACET = "facet_"
+_PAGE = 1000
 
 
 class NameKind(StrEnum):
@@ -67,6 +68,7 @@ class ContextLoader:
         self._facets = tuple(facets)
         base = self._select()
         self._by_id = base.where(TenantRow.id == bindparam("tenant_id"))
+        self._page = base.where(TenantRow.id > bindparam("after")).order_by(TenantRow.id).limit(_PAGE)
         self._by_name: dict[NameKind, Select[*tuple[Any, ...]]] = {
             NameKind.SLUG: base.where(TenantRow.slug == bindparam("name"), TenantRow.status != TenantStatus.CLOSED),
             NameKind.DOMAIN: base.where(
@@ -108,16 +110,32 @@ class ContextLoader:
             .outerjoin(CellRow, CellRow.id == PlacementRow.cell_id)
         )
 
+    async def every(self) -> AsyncIterator[TenantContext]:
+        """Of every tenant that requests are routed to, by id, read in pages; for those who look at all of them."""
+        after = UUID(int=0)
+        while True:
+            rows = await self._rows(self._page, {"after": after})
+            for row in rows:
+                context = self._snapshot(row).context
+                if context is not None:
+                    yield context
+            if len(rows) < _PAGE:
+                return
+            after = rows[-1].id
+
     async def _load(self, statement: Select[*tuple[Any, ...]], parameters: dict[str, object]) -> TenantSnapshot | None:
+        rows = await self._rows(statement, parameters)
+        return self._snapshot(rows[0]) if rows else None
+
+    async def _rows(self, statement: Select[*tuple[Any, ...]], parameters: dict[str, object]) -> Sequence[Row[Any]]:
         try:
             async with self._engine.connect() as connection:
-                row = (await connection.execute(statement, parameters)).one_or_none()
+                return (await connection.execute(statement, parameters)).all()
         except (SQLAlchemyError, OSError) as error:
             # An OSError can only be the connection's: nothing else is touched here. It includes the time-out of a connect.
             if isinstance(error, OSError) or is_unreachable(error):
                 raise CatalogUnavailableError from error
             raise
-        return None if row is None else self._snapshot(row)
 
     def _snapshot(self, row: Row[Any]) -> TenantSnapshot:
         status = TenantStatus(row.status)

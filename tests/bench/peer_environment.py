@@ -14,7 +14,7 @@ from tests.bench.machine import ROOT
 
 _LOCK = Path(__file__).with_name("requirements-peers.lock")
 _VENV = ROOT / ".venv-bench"
-_SHOWN = ("trytond", "trytond-stock", "django", "django-tenants", "psycopg", "gunicorn")
+_SHOWN = ("trytond", "trytond-stock", "django", "django-tenants", "psycopg", "gunicorn", "unleashclient", "growthbook")
 
 
 class PeerEnvironment:

@@ -5,11 +5,13 @@ from uuid import UUID
 
 from litestar import Controller, Request, Response, get, post
 from litestar.params import QueryParameter
+from openfeature.client import OpenFeatureClient
 
 from strata.identity.permissions import Permission, requires
 from strata.inventory.idempotency import REPLAYED, IdempotencyKeyHeader, once, request_key
 from strata.inventory.imports import queueing, repository
 from strata.inventory.imports.files import SourceFile
+from strata.inventory.imports.flags import refuse_while_paused
 from strata.inventory.imports.mapping import packaged, packaged_names
 from strata.inventory.imports.models import ImportState
 from strata.inventory.imports.schemas import ImportOptions, RefusalOut, RunOut, UploadKey
@@ -69,6 +71,7 @@ class ImportController(Controller):
         tenants: Tenants,
         claims: Claims,
         http_settings: HttpSettings,
+        flag_client: OpenFeatureClient,
         mapping: MappingName,
         opening_stock: bool = False,
         again: bool = False,
@@ -81,6 +84,7 @@ class ImportController(Controller):
         A file that is queued already is not queued twice, and one that was imported before changes nothing (200).
         Refused rows are no failure; they are listed under `refusals`.
         """
+        refuse_while_paused(flag_client, context)
         chosen = packaged(mapping)
         async with spooled(request.stream(), http_settings.max_upload_bytes) as path:
             order = await queueing.look_at(

@@ -16,11 +16,13 @@ from uuid import UUID
 
 import msgspec
 import structlog
+from openfeature.client import OpenFeatureClient
 
 from strata.inventory.imports import kept_files, planning, repository
 from strata.inventory.imports.ahead import ahead
 from strata.inventory.imports.errors import PlanBrokenError
 from strata.inventory.imports.files import SourceFile
+from strata.inventory.imports.flags import batch_rows
 from strata.inventory.imports.home import ensure_bin
 from strata.inventory.imports.mapping import Mapping
 from strata.inventory.imports.models import UNDER_WAY, ImportState
@@ -104,7 +106,7 @@ async def plan_import(job: TenantJob, arguments: PlanImport) -> None:
                 surveyed = await _surveyed(job, run, file, mapping)
                 if surveyed is None:
                     return
-                rows = job.services.get(ImportSettings).batch_rows
+                rows = batch_rows(job.services.get(OpenFeatureClient), job.context, job.services.get(ImportSettings))
                 await _leave(job, run, Plan(file, mapping, surveyed, Position(run.phase, run.checkpoint), rows))
     async with job.tenants.reading(job.context) as session:
         first = await planning.first_left(session, arguments.import_id)

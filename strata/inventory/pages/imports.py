@@ -9,11 +9,13 @@ from uuid import UUID
 from litestar import Request, Response, get, post
 from litestar.datastructures import UploadFile
 from litestar.response import Redirect
+from openfeature.client import OpenFeatureClient
 
 from strata.identity.permissions import Permission, requires
 from strata.inventory.imports import queueing, repository
 from strata.inventory.imports.errors import UploadEmptyError
 from strata.inventory.imports.files import SourceFile
+from strata.inventory.imports.flags import ImportsPausedError, are_paused, refuse_while_paused
 from strata.inventory.imports.mapping import mapping_titles, packaged
 from strata.inventory.imports.models import UNDER_WAY
 from strata.inventory.imports.schemas import ImportOptions
@@ -38,9 +40,14 @@ AnyRequest = Request[Any, Any, Any]
 
 @get("/imports", opt=requires(Permission.IMPORTS_READ), include_in_schema=False)
 async def imports(
-    request: AnyRequest, context: TenantContext, tenants: Tenants, claims: Claims, cursor: CursorParameter = None
+    request: AnyRequest,
+    context: TenantContext,
+    tenants: Tenants,
+    claims: Claims,
+    flag_client: OpenFeatureClient,
+    cursor: CursorParameter = None,
 ) -> Response[str]:
-    return await _list(request, context, tenants, claims, cursor=cursor)
+    return await _list(request, context, tenants, claims, flag_client, cursor=cursor)
 
 
 @post(
@@ -51,11 +58,17 @@ async def imports(
     request_max_body_size=_FORM_BYTES,
 )
 async def upload_by_form(
-    request: AnyRequest, context: TenantContext, tenants: Tenants, claims: Claims, http_settings: HttpSettings
+    request: AnyRequest,
+    context: TenantContext,
+    tenants: Tenants,
+    claims: Claims,
+    http_settings: HttpSettings,
+    flag_client: OpenFeatureClient,
 ) -> Response[Any]:
     form = await request.form()
     file, mapping = form.get("file"), str(form.get("mapping", ""))
     try:
+        refuse_while_paused(flag_client, context)
         if not isinstance(file, UploadFile) or not file.filename:
             raise UploadEmptyError
         name = "".join(filter(str.isprintable, file.filename))[:_LONGEST_NAME] or "upload"
@@ -65,8 +78,8 @@ async def upload_by_form(
             order = await queueing.look_at(source, packaged(mapping), options)
             async with tenants.transaction(context) as session:
                 run = await queueing.accept(session, order, actor=claims.sub)
-    except (BadRequestError, ConflictError, InvalidInputError, NotFoundError) as error:
-        return await _list(request, context, tenants, claims, problem=error, mapping=mapping)
+    except (BadRequestError, ConflictError, InvalidInputError, NotFoundError, ImportsPausedError) as error:
+        return await _list(request, context, tenants, claims, flag_client, problem=error, mapping=mapping)
     return Redirect(f"/imports/{run.id}", status_code=303)
 
 
@@ -128,6 +141,7 @@ async def _list(
     context: TenantContext,
     tenants: Tenants,
     claims: Claims,
+    flag_client: OpenFeatureClient,
     *,
     cursor: str | None = None,
     problem: StrataError | None = None,
@@ -146,6 +160,7 @@ async def _list(
         problem=problem.detail if problem else "",
         may_import=Permission.IMPORTS_WRITE in claims.permissions,
         read_only=why_read_only(context),
+        paused=are_paused(flag_client, context),
     )
 
 

@@ -7,9 +7,10 @@ from typing import Any
 from strata.tenancy.facets.base import Facet, PlainFacet
 from strata.tenancy.facets.branding import BRANDING
 from strata.tenancy.facets.entitlements import FEATURES, LIMITS
+from strata.tenancy.facets.flag_overrides import FLAG_OVERRIDES
 from strata.tenancy.facets.tenant_settings import TENANT_SETTINGS
 
 DOCUMENTS: tuple[PlainFacet[Any], ...] = (TENANT_SETTINGS, BRANDING)
 """Those that keep a document that staff can replace."""
-FACETS: tuple[Facet[Any], ...] = (FEATURES, LIMITS, *DOCUMENTS)
+FACETS: tuple[Facet[Any], ...] = (FEATURES, LIMITS, FLAG_OVERRIDES, *DOCUMENTS)
 """Each is named after the field of TenantContext that it fills."""

@@ -15,6 +15,7 @@ from strata.platform.settings import JobSettings
 from strata.tenancy.audit.reading import head
 from strata.tenancy.catalog.audit_chain import anchor
 from strata.tenancy.entitlements.desk import EntitlementDesk
+from strata.tenancy.flags.desk import FlagDesk
 from strata.tenancy.jobs.declaration import TenantJob, tenant_job
 from strata.tenancy.jobs.models import JobRun
 from strata.tenancy.provisioning.tenants import Provisioning
@@ -39,8 +40,10 @@ async def keep_spares(job: PlatformJob, _arguments: NoArguments) -> None:
 
 @platform_job("tenancy.end-entitlements", schedule=Every(minutes=1 / 6))
 async def end_entitlements(job: PlatformJob, _arguments: NoArguments) -> None:
-    """See to it that what was granted for a time ends in time: contexts made before would show it for minutes."""
+    """See to it that what was given for a time ends in time: contexts made before would show it for minutes."""
     while await job.services.get(EntitlementDesk).end_expired():
+        pass
+    while await job.services.get(FlagDesk).end_expired_overrides():
         pass
 
 

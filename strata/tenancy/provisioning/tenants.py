@@ -33,6 +33,7 @@ from strata.tenancy.catalog.tables import (
 )
 from strata.tenancy.catalog.tenants import Announce
 from strata.tenancy.errors import UnknownTenantError
+from strata.tenancy.flags.tables import FlagOverrideRow
 from strata.tenancy.model import FIRST_EPOCH, CellKind, Holder, TenantStatus, Tier, schema_for, validate_slug
 from strata.tenancy.plans import plan_named, plans
 from strata.tenancy.provisioning.cells import CellBuilder
@@ -327,7 +328,7 @@ class Provisioning:
     async def _forget(session: AsyncSession, site: Site) -> None:
         """Take placement, domains and documents out of the catalog, and the cell with its only tenant."""
         await release(session, Holder.REMOVAL, str(site.tenant_id))
-        for row in (PlacementRow, DomainRow, TenantDocumentRow, EntitlementRow):
+        for row in (PlacementRow, DomainRow, TenantDocumentRow, EntitlementRow, FlagOverrideRow):
             await session.execute(delete(row).where(row.tenant_id == site.tenant_id))
         if site.cell.kind == CellKind.DEDICATED:
             await session.execute(delete(CellRow).where(CellRow.id == site.cell.id))
