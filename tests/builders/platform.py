@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from strata.platform.database import addresses
 from strata.platform.database.administration import administrator
 from strata.platform.database.names import quoted
-from strata.platform.settings import Environment, Settings
+from strata.platform.settings import Environment, ImportSettings, Settings
 from strata.runtime import Runtime, open_runtime
 from strata.tenancy.context import TenantContext
 from strata.tenancy.model import Tier
@@ -49,6 +49,8 @@ class Platform(msgspec.Struct, frozen=True):
                 "redis_url": SecretStr(self.redis.url),
                 "role_prefix": self.prefix,
                 "data_dir": self.data_dir,
+                # Tests keep the database busy, which is what imports make way for.
+                "imports": ImportSettings(most_share=1, least_share=1),
                 **overrides,
             }
         )
