@@ -35,6 +35,7 @@ from strata.inventory import routes as inventory
 from strata.inventory.problem_examples import PROBLEM_EXAMPLES
 from strata.inventory.request_parameters import API_PREFIX
 from strata.migrator.desk import Desk
+from strata.migrator.watching import MoveWatch
 from strata.migrator.waves.desk import WaveDesk
 from strata.platform.health import Probe, Readiness, database_probe
 from strata.platform.http.body import StrictRequest
@@ -148,6 +149,7 @@ def create_app(
     problems = ProblemResponses(error_page or ErrorPages(https=https))
     metrics = HttpMetrics()
     _ = Readings(metrics.registry, limit_readings(runtime.rates, runtime.concurrency))
+    watch = MoveWatch(runtime.catalog_engine, runtime.registry, runtime.settings.migrator)
     app = StrataApp(
         [*(all_routes() if routes is None else routes), _jwks(runtime.tokens), openapi_json],
         dependencies=_dependencies(runtime),
@@ -173,7 +175,7 @@ def create_app(
         ),
         problems=problems,
         metrics=metrics,
-        operational=operational_endpoints(readiness, metrics),
+        operational=operational_endpoints(readiness, metrics, watch.exposition),
         https=https,
     )
     return app

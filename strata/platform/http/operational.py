@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import msgspec
@@ -17,11 +18,17 @@ _ALIVE: Answer = (200, _JSON, b'{"status":"alive"}')
 _NOT_HERE: Answer = (404, _JSON, msgspec.json.encode({"status": "not found"}))
 
 
-def operational_endpoints(readiness: Readiness, metrics: HttpMetrics) -> dict[str, OperationalEndpoint]:
+Exposition = Callable[[], Awaitable[bytes]]
+"""Metrics in Prometheus' text format, looked up when they are asked for."""
+
+
+def operational_endpoints(
+    readiness: Readiness, metrics: HttpMetrics, *looked_up: Exposition
+) -> dict[str, OperationalEndpoint]:
     return {
         "/healthz": _healthz,
         "/readyz": partial(_readyz, readiness),
-        "/metrics": partial(_metrics, metrics),
+        "/metrics": partial(_metrics, metrics, looked_up),
     }
 
 
@@ -34,12 +41,12 @@ async def _readyz(readiness: Readiness, _scope: Scope) -> Answer:
     return (200 if ready else 503), _JSON, document
 
 
-async def _metrics(metrics: HttpMetrics, scope: Scope) -> Answer:
+async def _metrics(metrics: HttpMetrics, looked_up: tuple[Exposition, ...], scope: Scope) -> Answer:
     """Only for collectors inside the network: the labels name tenants, and each tenant's users reach this same port."""
     if not _from_inside(scope):
         return _NOT_HERE
     media_type, body = metrics.exposition()
-    return 200, media_type, body
+    return 200, media_type, b"".join([body, *[await each() for each in looked_up]])
 
 
 def _from_inside(scope: Scope) -> bool:
