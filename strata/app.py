@@ -55,6 +55,7 @@ from strata.routing.host import Hosts
 from strata.routing.middleware import TenantRouting
 from strata.routing.resolve import Resolver
 from strata.routing.standby_reads import StandbyReads
+from strata.tenancy.attestation.statement import Attestation
 from strata.tenancy.catalog.registry import Registry
 from strata.tenancy.catalog.tenants import TenantDirectory
 from strata.tenancy.context import TenantContext
@@ -68,6 +69,7 @@ from strata.tenancy.limits.rates import RateLimiter
 from strata.tenancy.limits.readings import readings as limit_readings
 from strata.tenancy.provisioning.tenants import Provisioning
 from strata.tenancy.session import Tenants
+from strata.tenancy.settings.book import SettingsBook
 from strata.tenancy.usage.book import UsageBook
 from strata.tenancy.usage.meter import UsageMeter
 
@@ -102,6 +104,10 @@ class AppRuntime(Protocol):
     def flag_desk(self) -> FlagDesk: ...
     @property
     def registry(self) -> Registry: ...
+    @property
+    def attestation(self) -> Attestation: ...
+    @property
+    def settings_book(self) -> SettingsBook: ...
     @property
     def provisioning(self) -> Provisioning: ...
     @property
@@ -222,6 +228,8 @@ def _dependencies(runtime: AppRuntime) -> dict[str, Provide]:
         "flags": _lend(runtime.flags),
         "flag_client": _lend(runtime.flag_client),
         "flag_desk": _lend(runtime.flag_desk),
+        "attestation": _lend(runtime.attestation),
+        "settings_book": _lend(runtime.settings_book),
         "registry": _lend(runtime.registry),
         "provisioning": _lend(runtime.provisioning),
         "jobs": _lend(runtime.jobs),

@@ -30,6 +30,7 @@ from strata.platform.redis_link import RedisDownError, RedisLink
 from strata.platform.settings import Settings
 from strata.platform.tokens import TokenAuthority
 from strata.tenancy.arrivals import Arrivals
+from strata.tenancy.attestation.statement import Attestation
 from strata.tenancy.catalog.domains import Domains
 from strata.tenancy.catalog.registry import Registry
 from strata.tenancy.catalog.signing_keys import CatalogSigningKeys
@@ -57,6 +58,9 @@ from strata.tenancy.provisioning.upgrades import Upgrades
 from strata.tenancy.replicas.choice import ReplicaChoice
 from strata.tenancy.replicas.register import ReplicaRegister
 from strata.tenancy.session import Tenants
+from strata.tenancy.settings.book import SettingsBook
+from strata.tenancy.settings.model import SettingsModel
+from strata.tenancy.settings.sections import SECTIONS
 from strata.tenancy.usage.book import UsageBook
 from strata.tenancy.usage.flushing import UsageFlusher
 from strata.tenancy.usage.meter import UsageMeter
@@ -86,6 +90,8 @@ class Runtime(msgspec.Struct, frozen=True):
     flag_client: OpenFeatureClient
     flag_desk: FlagDesk
     domains: Domains
+    settings_book: SettingsBook
+    attestation: Attestation
     cells: CellBuilder
     homes: dict[Tier, Home]
     provisioning: Provisioning
@@ -167,6 +173,8 @@ async def open_runtime(settings: Settings, *, upgrade: bool = False) -> AsyncIte
             flags=flags,
             flag_client=flag_client,
             flag_desk=FlagDesk(catalog, loader, flags.announce, contexts.announce),
+            attestation=Attestation(catalog, registry, contexts, tokens),
+            settings_book=SettingsBook(catalog, keys, SettingsModel(SECTIONS), contexts.announce),
             cells=cells,
             homes=home,
             provisioning=Provisioning(catalog, catalog_url, registry, cells, home, contexts.announce, stock),

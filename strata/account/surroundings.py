@@ -12,9 +12,11 @@ from strata.platform.web.pages import Pages
 __all__ = ["PAGES", "frame_for", "tabs_for"]
 
 PAGES = Pages(Path(__file__).with_name("templates"))
-_TABS = (
+_TABS: tuple[tuple[Permission, str, str], ...] = (
+    (Permission.SETTINGS_READ, "Settings", "/account/settings"),
     (Permission.PLAN_READ, "Plan", "/account/plan"),
     (Permission.AUDIT_READ, "Audit", "/account/audit"),
+    (Permission.ISOLATION_READ, "Data isolation", "/account/isolation"),
     (Permission.USAGE_READ, "Usage", "/account/usage"),
 )
 

@@ -28,12 +28,12 @@ class UnreadableDocumentError(BadRequestError):
 
 def set_document(
     slug: Slug,
-    facet: Annotated[FacetName, typer.Argument(metavar="FACET", help="settings or branding.")],
+    facet: Annotated[FacetName, typer.Argument(metavar="FACET", help="branding.")],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A JSON object; - for standard input; {} for defaults.")],
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Replace a tenant's settings or branding; members left out have their defaults."""
+    """Replace a tenant's branding; members left out have their defaults."""
     document = next(each for each in DOCUMENTS if each.name == facet.value).check(read_document(file))
 
     async def act(runtime: Runtime) -> None:

@@ -30,6 +30,7 @@ COMMANDS = {
     "audit": "strata.cli.audit:app",
     "flag": "strata.cli.flags:app",
     "segment": "strata.cli.segments:app",
+    "settings": "strata.cli.settings:app",
     "db": "strata.cli.database:app",
     "migrate": "strata.cli.migrate:app",
 }

@@ -10,6 +10,7 @@ import typer
 
 from strata.cli import entitlements
 from strata.cli.agreements import set_document
+from strata.cli.attesting import attest
 from strata.cli.options import AsJson, DataDir, Slug
 from strata.cli.output import print_facts, print_json, print_line, print_table
 from strata.cli.surroundings import actor, perform, tenant_url
@@ -19,6 +20,7 @@ from strata.runtime import Runtime
 from strata.tenancy.catalog.tenants import TenantSummary
 from strata.tenancy.model import TenantStatus, Tier
 from strata.tenancy.provisioning.tenants import Created, NewTenant, Removal
+from strata.tenancy.settings.conditions import setting_condition
 
 app = typer.Typer(help="Create, find, hold and delete tenants.", rich_markup_mode=None)
 
@@ -75,6 +77,10 @@ def list_tenants(
     status: Annotated[
         TenantStatus | None, typer.Option(help="Only these; closed ones show only when asked for.")
     ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(help="Only with this setting: settings.regional.time_zone=Europe/Berlin; several: all of them."),
+    ] = None,
     after: Annotated[str | None, typer.Option(help="Go on after this slug.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
     data_dir: DataDir = None,
@@ -83,7 +89,8 @@ def list_tenants(
     """Tenants by slug."""
 
     async def act(runtime: Runtime) -> list[TenantSummary]:
-        return await runtime.directory.find(search=search, status=status, after=after, limit=limit)
+        conditions = [setting_condition(runtime.settings_book.model, each) for each in where or ()]
+        return await runtime.directory.find(search=search, status=status, after=after, limit=limit, where=conditions)
 
     found = perform(act, data_dir)
     if as_json:
@@ -205,6 +212,7 @@ def _shown(value: object) -> object:
 
 
 app.command("set")(set_document)
+app.command("attest")(attest)
 app.command("plan")(entitlements.plan)
 app.command("entitlements")(entitlements.entitlements)
 app.command("grant")(entitlements.grant)

@@ -146,6 +146,13 @@ class TokenAuthority:
             msgspec.to_builtins(claims), signer.private_key, algorithm=_ALGORITHM, headers={"kid": signer.kid}
         )
 
+    def sign(self, payload: dict[str, str], kind: str) -> str:
+        """A JWS over something else than a token, which its `typ` says, and which no verifier of tokens takes for one."""
+        signer = self._current()
+        return jwt.encode(
+            dict(payload), signer.private_key, algorithm=_ALGORITHM, headers={"kid": signer.kid, "typ": kind}
+        )
+
     def verified(self, token: bytes) -> Claims | None:
         """The claims of a token that this process has verified before and that still counts; no await, no signature check."""
         digest = hashlib.sha256(token).digest()

@@ -25,7 +25,7 @@ def frame_for(context: TenantContext, claims: Claims) -> Frame:
         destinations.append(_MOVE)
     if Permission.IMPORTS_READ in claims.permissions:
         destinations.append(_IMPORTS)
-    if Permission.AUDIT_READ in claims.permissions:
+    if Permission.SETTINGS_READ in claims.permissions:
         destinations.append(_ACCOUNT)
     return tenant_frame(context, claims, tuple(destinations))
 

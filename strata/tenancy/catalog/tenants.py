@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Select, delete, or_, select
+from sqlalchemy import ColumnElement, Select, delete, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from strata.platform.errors import ConflictError
 from strata.tenancy.catalog.audit import record
-from strata.tenancy.catalog.tables import CellRow, PlacementRow, TenantDocumentRow, TenantRow
+from strata.tenancy.catalog.tables import CellRow, PlacementRow, TenantDocumentRow, TenantRow, TenantSettingsRow
 from strata.tenancy.errors import UnknownTenantError
 from strata.tenancy.model import TenantStatus, Tier
 
@@ -63,6 +64,26 @@ def _summary(tenant: TenantRow, placement: PlacementRow | None, cell: str | None
     )
 
 
+class SettingCondition(msgspec.Struct, frozen=True):
+    """That a setting has a value, set or by default."""
+
+    path: tuple[str, ...]
+    value: Any
+    default: Any
+
+    def sql(self) -> ColumnElement[bool]:
+        document: Any = self.value
+        for part in reversed(self.path):
+            document = {part: document}
+        found = TenantRow.id.in_(
+            select(TenantSettingsRow.tenant_id).where(TenantSettingsRow.document.contains(document))
+        )
+        if self.value != self.default:
+            return found
+        has_own = select(TenantSettingsRow.tenant_id).where(TenantSettingsRow.document[self.path].is_not(None))
+        return or_(found, TenantRow.id.not_in(has_own))
+
+
 class TenantDirectory:
     def __init__(self, catalog: AsyncEngine, announce: Announce) -> None:
         self._sessions = async_sessionmaker(catalog, expire_on_commit=False)
@@ -86,9 +107,10 @@ class TenantDirectory:
         status: TenantStatus | None = None,
         after: str | None = None,
         limit: int = 50,
+        where: Sequence[SettingCondition] = (),
     ) -> list[TenantSummary]:
         """Tenants by slug, at most `limit` after the slug `after`; closed ones only when asked for by status."""
-        query = _summaries().order_by(TenantRow.slug, TenantRow.id).limit(limit)
+        query = _summaries().where(*(each.sql() for each in where)).order_by(TenantRow.slug, TenantRow.id).limit(limit)
         if status is None:
             query = query.where(TenantRow.status != TenantStatus.CLOSED)
         else:

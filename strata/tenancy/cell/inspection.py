@@ -82,21 +82,21 @@ JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN strata.revision ledger ON ledger.schema_name = n.nspname AND n.nspname <> 'strata'
 CROSS JOIN LATERAL (
     SELECT format('(tenant_id = ( SELECT strata.tenant(%L::text) AS tenant))', n.nspname) AS expression) wall
-WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND ($1::text IS NULL OR n.nspname = $1)
 ORDER BY n.nspname, c.relname
 """
 _DML = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
 
 
 async def count_tenant_tables(admin: asyncpg.Connection) -> int:
-    return sum(row["kind"] in {"r", "p"} and not row["is_partition"] for row in await admin.fetch(_TABLES))
+    return sum(row["kind"] in {"r", "p"} and not row["is_partition"] for row in await admin.fetch(_TABLES, None))
 
 
-async def table_weaknesses(admin: asyncpg.Connection) -> list[Weakness]:
-    """Of every table, view and foreign table in every schema of the cell that holds tenants."""
+async def table_weaknesses(admin: asyncpg.Connection, schema: str | None = None) -> list[Weakness]:
+    """Of every table, view and foreign table in every schema of the cell that holds tenants, or in one of them."""
     return [
         Weakness(f"{row['schema']}.{row['name']}", problem)
-        for row in await admin.fetch(_TABLES)
+        for row in await admin.fetch(_TABLES, schema)
         for problem in _problems(row)
     ]
 

@@ -10,7 +10,7 @@ from strata.tenancy.facets.entitlements import FEATURES, LIMITS
 from strata.tenancy.facets.flag_overrides import FLAG_OVERRIDES
 from strata.tenancy.facets.tenant_settings import TENANT_SETTINGS
 
-DOCUMENTS: tuple[PlainFacet[Any], ...] = (TENANT_SETTINGS, BRANDING)
+DOCUMENTS: tuple[PlainFacet[Any], ...] = (BRANDING,)
 """Those that keep a document that staff can replace."""
-FACETS: tuple[Facet[Any], ...] = (FEATURES, LIMITS, FLAG_OVERRIDES, *DOCUMENTS)
+FACETS: tuple[Facet[Any], ...] = (FEATURES, LIMITS, FLAG_OVERRIDES, TENANT_SETTINGS, *DOCUMENTS)
 """Each is named after the field of TenantContext that it fills."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, and_, func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from strata.platform.jobs.scheduler import DEFAULT_ZONE, Recipient
-from strata.tenancy.catalog.tables import TenantDocumentRow, TenantRow
-from strata.tenancy.facets.tenant_settings import TENANT_SETTINGS
+from strata.tenancy.catalog.tables import TenantRow, TenantSettingsRow
 from strata.tenancy.jobs.queue import recipient_of
 from strata.tenancy.model import TenantStatus
 
@@ -26,7 +25,7 @@ class TenantAudience:
 
     async def zones(self) -> Sequence[str]:
         if time.monotonic() - self._read_at > _KEEP_S:
-            wanted = select(_zone()).where(TenantDocumentRow.facet == TENANT_SETTINGS.name).distinct()
+            wanted = select(_zone()).select_from(TenantSettingsRow).distinct()
             async with self._catalog.connect() as connection:
                 found = (await connection.scalars(wanted)).all()
             self._zones = sorted({DEFAULT_ZONE, *found})
@@ -34,10 +33,9 @@ class TenantAudience:
         return self._zones
 
     async def in_zone(self, connection: AsyncConnection, zone: str) -> Sequence[Recipient]:
-        settings = and_(TenantDocumentRow.tenant_id == TenantRow.id, TenantDocumentRow.facet == TENANT_SETTINGS.name)
         wanted = (
             select(TenantRow.id, TenantRow.plan)
-            .outerjoin(TenantDocumentRow, settings)
+            .outerjoin(TenantSettingsRow, TenantSettingsRow.tenant_id == TenantRow.id)
             .where(TenantRow.status == TenantStatus.ACTIVE, _zone() == zone)
             .order_by(TenantRow.id)
         )
@@ -45,4 +43,4 @@ class TenantAudience:
 
 
 def _zone() -> ColumnElement[str]:
-    return func.coalesce(TenantDocumentRow.document["time_zone"].astext, DEFAULT_ZONE)
+    return func.coalesce(TenantSettingsRow.document["regional"]["time_zone"].astext, DEFAULT_ZONE)

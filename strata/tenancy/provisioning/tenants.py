@@ -28,8 +28,11 @@ from strata.tenancy.catalog.tables import (
     EntitlementRow,
     PlacementRow,
     ServerRow,
+    SettingsChangeRow,
     TenantDocumentRow,
     TenantRow,
+    TenantSecretRow,
+    TenantSettingsRow,
 )
 from strata.tenancy.catalog.tenants import Announce
 from strata.tenancy.errors import UnknownTenantError
@@ -328,7 +331,16 @@ class Provisioning:
     async def _forget(session: AsyncSession, site: Site) -> None:
         """Take placement, domains and documents out of the catalog, and the cell with its only tenant."""
         await release(session, Holder.REMOVAL, str(site.tenant_id))
-        for row in (PlacementRow, DomainRow, TenantDocumentRow, EntitlementRow, FlagOverrideRow):
+        for row in (
+            PlacementRow,
+            DomainRow,
+            TenantDocumentRow,
+            EntitlementRow,
+            FlagOverrideRow,
+            TenantSettingsRow,
+            SettingsChangeRow,
+            TenantSecretRow,
+        ):
             await session.execute(delete(row).where(row.tenant_id == site.tenant_id))
         if site.cell.kind == CellKind.DEDICATED:
             await session.execute(delete(CellRow).where(CellRow.id == site.cell.id))

@@ -140,13 +140,13 @@ async def test_what_was_agreed_with_a_tenant(
     strata: Command, runtime: Runtime, tenant_on: Tenantry, tmp_path: Path
 ) -> None:
     context = await tenant_on(Tier.SHARED)
-    document = tmp_path / "settings.json"
-    document.write_text('{"locale": "de"}')
-    await strata.json("tenant", "set", context.slug, "settings", document)
-    assert (await runtime.contexts.fresh(context.id)).settings.locale == "de"
-    document.write_text('{"locale": 3}')
-    assert (await strata("tenant", "set", context.slug, "settings", document)).code == 1
-    missing = await strata("tenant", "set", context.slug, "settings", tmp_path / "none.json", "--json")
+    document = tmp_path / "branding.json"
+    document.write_text('{"theme": "dark"}')
+    await strata.json("tenant", "set", context.slug, "branding", document)
+    assert (await runtime.contexts.fresh(context.id)).branding.theme == "dark"
+    document.write_text('{"theme": 3}')
+    assert (await strata("tenant", "set", context.slug, "branding", document)).code == 1
+    missing = await strata("tenant", "set", context.slug, "branding", tmp_path / "none.json", "--json")
     assert (missing.code, missing.error["code"]) == (1, "unreadable-document")
 
     host = f"{context.slug}.example.com"

@@ -21,6 +21,7 @@ from strata.tenancy.jobs.housekeeping import purge_jobs, sweep
 from strata.tenancy.model import TenantStatus, Tier
 from tests.builders.jobs import SOON_S, Note, counted, ended, once, working
 from tests.builders.platform import ACTOR, Tenantry
+from tests.builders.settings import settle
 
 
 @tenant_job("tests.nightly", schedule=Daily(time(3, 10)))
@@ -55,7 +56,7 @@ async def served(runtime: Runtime, *tenants: TenantContext) -> list[TenantContex
 
 
 async def live_in(runtime: Runtime, slug: str, zone: str) -> None:
-    await runtime.directory.set_document(slug, "settings", {"time_zone": zone}, ACTOR)
+    await settle(runtime, slug, {"regional": {"time_zone": zone}})
 
 
 @pytest.mark.usefixtures("clean_marks")

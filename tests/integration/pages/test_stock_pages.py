@@ -16,6 +16,7 @@ from strata.tenancy.model import Tier
 from tests.builders.http import client_of, token_for
 from tests.builders.inventory import move, stocked
 from tests.builders.platform import Tenantry
+from tests.builders.settings import settle
 
 HTML = {"Accept": "text/html"}
 
@@ -40,9 +41,7 @@ def skus(html: str) -> list[str]:
 async def test_numbers_and_times_are_written_as_the_tenant_reads_them(
     runtime: Runtime, whole_app: StrataApp, warehouse: TenantContext
 ) -> None:
-    await runtime.directory.set_document(
-        warehouse.slug, "settings", {"time_zone": "Asia/Kolkata", "locale": "de-DE"}, "tests"
-    )
+    await settle(runtime, warehouse.slug, {"regional": {"time_zone": "Asia/Kolkata", "locale": "de-DE"}})
     async with pages(whole_app, runtime, warehouse) as client:
         html = (await client.get("/stock")).text
         assert "<strong>2.468</strong>" in html
