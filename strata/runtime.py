@@ -14,6 +14,7 @@ from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from strata.inventory import quotas
+from strata.inventory.settings import SECTIONS as INVENTORY_SECTIONS
 from strata.migrations import MIGRATIONS
 from strata.migrator.desk import CHANNEL, Desk
 from strata.migrator.moves import Moves
@@ -174,7 +175,9 @@ async def open_runtime(settings: Settings, *, upgrade: bool = False) -> AsyncIte
             flag_client=flag_client,
             flag_desk=FlagDesk(catalog, loader, flags.announce, contexts.announce),
             attestation=Attestation(catalog, registry, contexts, tokens),
-            settings_book=SettingsBook(catalog, keys, SettingsModel(SECTIONS), contexts.announce),
+            settings_book=SettingsBook(
+                catalog, keys, SettingsModel((*SECTIONS, *INVENTORY_SECTIONS)), contexts.announce
+            ),
             cells=cells,
             homes=home,
             provisioning=Provisioning(catalog, catalog_url, registry, cells, home, contexts.announce, stock),

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
 
-from strata.cli.agreements import UnreadableDocumentError
+from strata.cli.agreements import read_document
 from strata.cli.options import AsJson, DataDir, Slug
 from strata.cli.output import print_facts, print_json, print_line, print_table
 from strata.cli.surroundings import actor, perform
+from strata.inventory.settings import SECTIONS as INVENTORY_SECTIONS
 from strata.platform.paging import Page, Paging
 from strata.runtime import Runtime
 from strata.tenancy.settings.book import KeptSettings, SettingsChange
@@ -43,7 +43,7 @@ def set_settings(
     as_json: AsJson = False,
 ) -> None:
     """Change some of a tenant's settings, staff's too; null brings a default back."""
-    patch = _read(file)
+    patch = read_document(file)
 
     async def act(runtime: Runtime) -> KeptSettings:
         tenant = await runtime.directory.get(slug)
@@ -91,7 +91,7 @@ def undo(slug: Slug, number: Number, data_dir: DataDir = None, as_json: AsJson =
 @app.command("schema")
 def schema(as_json: AsJson = False) -> None:
     """The settings there are: a JSON Schema, or a line for each."""
-    model = SettingsModel(SECTIONS)
+    model = SettingsModel((*SECTIONS, *INVENTORY_SECTIONS))
     if as_json:
         print_json(model.schema)
         return
@@ -109,11 +109,3 @@ def _show(kept: KeptSettings, *, as_json: bool) -> None:
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
-
-
-def _read(file: Path) -> Any:  # noqa: ANN401 - whatever JSON holds
-    try:
-        return msgspec.json.decode(sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes())
-    except (OSError, msgspec.DecodeError) as error:
-        detail = f"{file} cannot be read as JSON: {error}."
-        raise UnreadableDocumentError(detail) from error

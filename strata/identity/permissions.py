@@ -23,6 +23,7 @@ class Permission(StrEnum):
     STOCK_READ = "stock:read"
     MOVEMENTS_READ = "movements:read"
     MOVEMENTS_WRITE = "movements:write"
+    MOVEMENTS_APPROVE = "movements:approve"
     IMPORTS_READ = "imports:read"
     IMPORTS_WRITE = "imports:write"
     PLAN_READ = "plan:read"

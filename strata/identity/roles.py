@@ -36,6 +36,7 @@ _PERMISSIONS: dict[Role, frozenset[Permission]] = {
         Permission.PRODUCTS_WRITE,
         Permission.LOCATIONS_WRITE,
         Permission.MOVEMENTS_WRITE,
+        Permission.MOVEMENTS_APPROVE,
         Permission.IMPORTS_WRITE,
     },
     Role.OPERATOR: _READS | {Permission.MOVEMENTS_WRITE},

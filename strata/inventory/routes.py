@@ -7,6 +7,7 @@ from litestar.types import ControllerRouterHandler
 
 from strata.inventory.aggregates.controllers import WarehouseStockController
 from strata.inventory.alerts.controllers import StockAlertController, ThresholdController
+from strata.inventory.approvals.controllers import MovementRequestController
 from strata.inventory.imports.controllers import ImportController
 from strata.inventory.locations.controllers import BinController, WarehouseController, ZoneController
 from strata.inventory.movements.controllers import MovementController
@@ -28,6 +29,7 @@ ROUTES: list[ControllerRouterHandler] = [
             StockAlertController,
             ThresholdController,
             MovementController,
+            MovementRequestController,
             LedgerController,
             ImportController,
         ],

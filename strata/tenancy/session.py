@@ -169,7 +169,10 @@ class _Block(Generic[S]):
 
     def _lent(self) -> S:
         self._connection = self._pooled.lend()
-        self._session = self._kind(self._connection, expire_on_commit=False, info={"tenant_id": self._context.id})
+        # Rules of the tenant hold wherever its rows are written, however deep.
+        self._session = self._kind(
+            self._connection, expire_on_commit=False, info={"tenant_id": self._context.id, "context": self._context}
+        )
         return self._session
 
     async def __aexit__(

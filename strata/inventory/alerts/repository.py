@@ -15,6 +15,7 @@ from strata.inventory.alerts.models import StockAlert, StockThreshold
 from strata.inventory.events import StockLow, StockRecovered
 from strata.inventory.products.models import Product
 from strata.inventory.products.repository import product_by_id
+from strata.inventory.settings import rules_of
 from strata.platform.errors import NotFoundError
 from strata.platform.paging import AnySelect, Keyset, Page, Paging
 from strata.tenancy.audit import record
@@ -23,14 +24,14 @@ from strata.tenancy.session import TenantReadSession, TenantSession
 
 _LEVELS = text(
     """
-    SELECT p.id AS product_id, p.sku, t.minimum, a.id AS alert_id,
+    SELECT p.id AS product_id, p.sku, coalesce(t.minimum, CAST(:default AS bigint)) AS minimum, a.id AS alert_id,
            (SELECT coalesce(sum(b.on_hand), 0)::bigint FROM stock_balance AS b
              WHERE b.tenant_id = :tenant AND b.product_id = p.id) AS on_hand
       FROM product AS p
       LEFT JOIN stock_threshold AS t ON t.tenant_id = :tenant AND t.product_id = p.id
       LEFT JOIN stock_alert AS a ON a.tenant_id = :tenant AND a.product_id = p.id AND a.closed_at IS NULL
      WHERE p.tenant_id = :tenant AND p.id = ANY(CAST(:products AS uuid[]))
-       AND (t.minimum IS NOT NULL OR a.id IS NOT NULL)
+       AND (coalesce(t.minimum, CAST(:default AS bigint)) IS NOT NULL OR a.id IS NOT NULL)
      ORDER BY p.id
     """
 )
@@ -114,7 +115,8 @@ async def judge(session: TenantSession, product_ids: Sequence[UUID]) -> None:
     """Open and close the products' alerts by what lies there now, and tell of it."""
     of = {"tenant": session.info["tenant_id"], "products": sorted(product_ids)}
     await session.execute(_TAKE_TURNS, of)
-    for row in (await session.execute(_LEVELS, of)).all():
+    default = rules_of(session).low_stock_minimum
+    for row in (await session.execute(_LEVELS, {**of, "default": default})).all():
         level = _Level(*row)
         if level.low and level.alert_id is None:
             await _open(session, level)

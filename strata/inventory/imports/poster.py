@@ -64,7 +64,7 @@ class Poster:
         lacking = [
             LineIn(sku=sku, bin=self._bin, quantity=quantity - there.get(sku, 0))
             for sku, quantity in needed
-            if sku not in made.refused and quantity > there.get(sku, 0)
+            if sku not in made.refused | made.lacking and quantity > there.get(sku, 0)
         ]
         documents = [
             MovementDocument(
@@ -91,7 +91,8 @@ class Poster:
         refusals = list(batch.refusals)
         groups: list[Group] = []
         for group in batch.groups:
-            fitting = [line for line in group.lines if line.sku not in made.refused]
+            fitting = [line for line in group.lines if line.sku not in made.refused | made.lacking]
+            refusals += (_lacking(line, interpreter) for line in group.lines if line.sku in made.lacking)
             refusals += (self._beyond_limit(line, interpreter) for line in group.lines if line.sku in made.refused)
             if fitting:
                 groups.append(Group(fitting))
@@ -117,7 +118,8 @@ class Poster:
     async def _ensure(self, session: TenantSession, skus: Sequence[str]) -> _Made:
         products = [(sku, self._name(sku)) for sku in skus]
         ensured = await ensure_products(session, products, sku_limit=self._sku_limit)
-        return _Made(ensured.created, ensured.refused, frozenset(skus) - ensured.refused)
+        absent = ensured.refused | ensured.lacking
+        return _Made(ensured.created, ensured.refused, ensured.lacking, frozenset(skus) - absent)
 
     async def _post(self, session: TenantSession, documents: Sequence[MovementDocument]) -> list[BatchOutcome]:
         return await post_movements(session, documents, actor=self._actor) if documents else []
@@ -140,9 +142,15 @@ class Poster:
         return interpreter.refused(line.record, RefusalCode.SKU_LIMIT, predicate)
 
 
+def _lacking(line: Line, interpreter: Interpreter) -> Refusal:
+    predicate = f"names the new product «{line.sku}», of which the organisation requires custom fields: create it first"
+    return interpreter.refused(line.record, RefusalCode.CUSTOM_REQUIRED, predicate)
+
+
 class _Made(msgspec.Struct, frozen=True):
     created: int
     refused: frozenset[str]
+    lacking: frozenset[str]
     known: frozenset[str]
 
 

@@ -29,6 +29,7 @@ class RefusalCode(StrEnum):
     SKU_LIMIT = "sku-limit"
     SHORTAGE = "shortage"
     CANCELLED_OUT = "cancelled-out"
+    CUSTOM_REQUIRED = "custom-required"
     MOVEMENT_REFUSED = "movement-refused"
 
 

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
-from litestar import Controller, Response, get, post
+from litestar import Controller, Request, Response, get, post
 from litestar.openapi.spec import Example
 from litestar.params import Body
 
 from strata.identity.permissions import Permission, requires
+from strata.inventory.approvals.requests import RequestOut, post_or_ask
+from strata.inventory.custom.values import PREFIX, wanted_values
 from strata.inventory.idempotency import REPLAYED, IdempotencyKeyHeader, request_key
 from strata.inventory.movements import posting, repository
 from strata.inventory.movements.models import MovementKind
@@ -22,6 +24,7 @@ from strata.inventory.request_parameters import (
     TextParameter,
 )
 from strata.inventory.resources import Resource
+from strata.platform.http.query import open_parameters
 from strata.platform.paging import DEFAULT_LIMIT, Page, Paging
 from strata.platform.tokens import Claims
 from strata.tenancy.context import TenantContext
@@ -57,6 +60,11 @@ def _posted(movement: PostedMovement, *, replayed: bool) -> Response[PostedMovem
     return Response(movement, status_code=201, headers=headers)
 
 
+def _asked(request: RequestOut, *, replayed: bool) -> Response[RequestOut]:
+    headers = {"Location": f"{API_PREFIX}/movement-requests/{request.id}"}
+    return Response(request, status_code=202, headers=headers | (REPLAYED if replayed else {}))
+
+
 class MovementController(Controller):
     path = "/movements"
     tags = ("Movements",)
@@ -69,16 +77,24 @@ class MovementController(Controller):
         claims: Claims,
         data: Annotated[MovementIn, Body(examples=[_RECEIVE, _TRANSFER])],
         idempotency_key: IdempotencyKeyHeader = None,
-    ) -> Response[PostedMovement]:
+    ) -> Response[PostedMovement] | Response[RequestOut]:
+        """201 with the movement; 202 with a request where the organisation's rules want it approved first."""
         check_lines(data)
         key = request_key(idempotency_key, "POST /movements", data)
         async with tenants.transaction(context) as session:
-            movement, replayed = await posting.post_movement(session, data, actor=claims.sub, key=key)
-        return _posted(movement, replayed=replayed)
+            answer, replayed = await post_or_ask(session, data, actor=claims.sub, key=key)
+        return (
+            _asked(answer, replayed=replayed) if isinstance(answer, RequestOut) else _posted(answer, replayed=replayed)
+        )
 
-    @get("/", summary="List movements, the newest first", opt=requires(Permission.MOVEMENTS_READ))
+    @get(
+        "/",
+        summary="List movements, the newest first",
+        opt=requires(Permission.MOVEMENTS_READ) | open_parameters(PREFIX),
+    )
     async def list_movements(
         self,
+        request: Request[Any, Any, Any],
         context: TenantContext,
         tenants: Tenants,
         limit: LimitParameter = DEFAULT_LIMIT,
@@ -88,7 +104,8 @@ class MovementController(Controller):
         fields: FieldsParameter = None,
         if_none_match: IfNoneMatchHeader = None,
     ) -> Response[Page[MovementOut]]:
-        wanted = MovementFilter(kind=kind, reference=reference)
+        """Also by values of custom fields: `custom.carrier=DHL`."""
+        wanted = MovementFilter(kind=kind, reference=reference, custom=wanted_values(request))
         async with tenants.reading(context) as session:
             page = await repository.list_movements(session, Paging(limit, cursor, fields), wanted)
         return _HEADS.page(page, if_none_match)

@@ -85,5 +85,8 @@ _MESSAGES = {
     "expiry-not-kept": "This product keeps no expiry dates; leave expires_on out, or change its expiry_policy.",
     "expiry-missing": "This product is received with an expiry date only; give expires_on.",
     "expiry-differs": "This batch has another expiry date ({value} was to come); use another batch.",
+    "custom-missing": "The organisation requires «{value}» of every movement, and a file cannot give it yet; post it by hand.",
+    "bad-reason": "An adjustment needs one of these reasons: {value}.",
+    "approval-needed": "More than {value} in one line needs approval, which a file cannot wait for; post it by hand.",
     "too-large": "That would make {value} on hand, more than can be kept; check the quantity.",
 }

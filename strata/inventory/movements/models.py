@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func
+from sqlalchemy import func, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from strata.tenancy.scoping import TenantModel
@@ -33,3 +35,4 @@ class Movement(TenantModel):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     created_by: Mapped[str]
     reverses_id: Mapped[UUID | None]
+    custom: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))

@@ -31,6 +31,7 @@ class PostedMovement(msgspec.Struct, frozen=True):
     created_by: str
     reverses_id: UUID | None
     lines: list[PostedLine]
+    custom: dict[str, str | int | float] = {}
 
 
 class Shortage(msgspec.Struct, frozen=True):

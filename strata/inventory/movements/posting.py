@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from uuid import UUID
 
 import msgspec
 from sqlalchemy import LargeBinary, Text, Uuid, bindparam, text
 
+from strata.inventory.approvals.errors import ApprovalNeededError
 from strata.inventory.idempotency import IdempotencyConflictError, RequestKey
 from strata.inventory.movements.errors import (
     AlreadyReversedError,
@@ -32,6 +33,7 @@ from strata.inventory.movements.outcomes import (
     Short,
     Unknown,
 )
+from strata.inventory.movements.rules import batch_problems, needs_approval, rule_errors
 from strata.inventory.movements.schemas import MovementDocument, MovementIn, ReversalIn
 from strata.platform.errors import StrataError
 from strata.platform.ids import new_id
@@ -61,13 +63,17 @@ _decode_batch = msgspec.json.Decoder(list[BatchOutcome]).decode
 
 
 async def post_movement(
-    session: TenantSession, movement: MovementIn, *, actor: str, key: RequestKey | None = None
+    session: TenantSession, movement: MovementIn, *, actor: str, key: RequestKey | None = None, approved: bool = False
 ) -> tuple[PostedMovement, bool]:
     """Post, and tell whether the answer is an earlier one kept under the key.
 
     Raises what the domain calls it (errors.py); the caller lets it out of the transaction, which undoes the claim of
-    the key too. `movement` has passed `check_lines`.
+    the key too. `movement` has passed `check_lines`. `approved`: what needs approval has it.
     """
+    if errors := list(rule_errors(session, movement)):
+        raise LinesRefusedError(errors)
+    if not approved and (why := needs_approval(session, movement)) is not None:
+        raise ApprovalNeededError(why)
     document = MovementDocument(
         new_id(),
         movement.kind,
@@ -76,6 +82,7 @@ async def post_movement(
         movement.reason,
         movement.note,
         movement.occurred_at,
+        movement.custom,
     )
     answer = await session.scalar(
         _POST,
@@ -117,11 +124,16 @@ async def post_movements(
     Each is judged after those before it. Once in a transaction: two calls could meet another's two the other way
     round. The documents are the caller's to have checked; 500 to 2,000 movements at a time are a good measure.
     """
-    answer = await session.scalar(
-        _POST_MANY,
-        {"tenant": session.info["tenant_id"], "actor": actor, "movements": _encode(movements).decode()},
-    )
-    return _decode_batch(answer)
+    refused = [batch_problems(session, movement) for movement in movements]
+    fitting = [movement for movement, problems in zip(movements, refused, strict=True) if not problems]
+    outcomes: Iterator[BatchOutcome] = iter(())
+    if fitting:
+        answer = await session.scalar(
+            _POST_MANY,
+            {"tenant": session.info["tenant_id"], "actor": actor, "movements": _encode(fitting).decode()},
+        )
+        outcomes = iter(_decode_batch(answer))
+    return [Refused(problems) if problems else next(outcomes) for problems in refused]
 
 
 def _settled(outcome: Outcome, *, movement_id: UUID, key: RequestKey | None) -> tuple[PostedMovement, bool]:

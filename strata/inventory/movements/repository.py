@@ -5,6 +5,7 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import ColumnElement, and_, select
 
+from strata.inventory.custom.values import Entity, having
 from strata.inventory.locations.models import Bin
 from strata.inventory.movements.errors import MovementNotFoundError
 from strata.inventory.movements.models import Movement
@@ -26,6 +27,7 @@ _HEADS: AnySelect = select(
     Movement.created_at,
     Movement.created_by,
     Movement.reverses_id,
+    Movement.custom,
 )
 _LINES: AnySelect = (
     select(
@@ -55,6 +57,7 @@ async def list_movements(
         conditions.append(Movement.kind == wanted.kind)
     if wanted.reference is not None:
         conditions.append(Movement.reference == wanted.reference)
+    conditions += having(session, Entity.MOVEMENT, Movement.id, wanted.custom)
     return await _LIST.page(session, paging, *conditions)
 
 

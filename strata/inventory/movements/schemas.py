@@ -48,6 +48,8 @@ class MovementIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     note: Note | None = None
     occurred_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     """Default: now."""
+    custom: dict[str, str | int | float] = {}
+    """Of the fields that the organisation has defined, by key."""
 
 
 class ReversalIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -65,6 +67,7 @@ class MovementDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str | None = None
     note: str | None = None
     occurred_at: datetime | None = None
+    custom: dict[str, str | int | float] = {}
 
 
 class MovementOut(msgspec.Struct, frozen=True):
@@ -79,11 +82,13 @@ class MovementOut(msgspec.Struct, frozen=True):
     created_at: datetime
     created_by: str
     reverses_id: UUID | None
+    custom: dict[str, str | int | float]
 
 
 class MovementFilter(msgspec.Struct, frozen=True):
     kind: MovementKind | None = None
     reference: str | None = None
+    custom: dict[str, str] = {}
 
 
 def check_lines(movement: MovementIn) -> None:

@@ -9,9 +9,11 @@ from uuid import uuid4
 import msgspec
 from litestar.datastructures import FormMultiDict
 
+from strata.inventory.custom.values import PREFIX
 from strata.inventory.movements.errors import LinesRefusedError, StockShortageError
 from strata.inventory.movements.models import MovementKind
 from strata.inventory.movements.schemas import MAX_LINES, LineIn, MovementIn
+from strata.inventory.settings import CustomField, FieldType
 from strata.inventory.text_rules import Reason, Reference
 from strata.platform.errors import StrataError
 
@@ -63,6 +65,8 @@ class MovementDraft(msgspec.Struct):
     lines: list[LineDraft]
     reference: str = ""
     reason: str = ""
+    custom: dict[str, str] = {}
+    """Values of custom fields as typed, by key."""
     key: str = msgspec.field(default_factory=lambda: str(uuid4()))
     """The Idempotency-Key of the post to come: a form sent twice takes effect once."""
     problems: dict[str, str] = {}
@@ -79,7 +83,7 @@ class MovementDraft(msgspec.Struct):
             self.lines.append(LineDraft())
         self.focus = next((number for number, line in enumerate(self.lines) if line.is_blank), 0)
 
-    def checked(self, sku_of: Mapping[str, str]) -> MovementIn | None:
+    def checked(self, sku_of: Mapping[str, str], fields: Sequence[CustomField] = ()) -> MovementIn | None:
         """The movement to post, or None, and then the draft says what is wrong. `sku_of`: SKUs by barcode."""
         filled = [line for line in self.lines if not line.is_blank]
         if not filled:
@@ -102,6 +106,7 @@ class MovementDraft(msgspec.Struct):
             [line for line in lines if line is not None],
             reference=about.reference,
             reason=about.reason,
+            custom={field.key: typed(field, text) for field in fields if (text := self.custom.get(field.key))},
         )
 
     def _checked_line(self, line: LineDraft, sku_of: Mapping[str, str]) -> LineIn | None:
@@ -162,7 +167,8 @@ class MovementDraft(msgspec.Struct):
             if len(parts) == len(("", "lines", "number", "field")) and parts[2].isdigit():
                 self.lines[int(parts[2])].problems[parts[3]] = str(each["message"])
             else:
-                self.problems = {"": str(each["message"])}
+                # /reason, /custom/colour: beside their field of the head.
+                self.problems[".".join(parts[1:])] = str(each["message"])
         if not self.is_wrong:
             self.problems = {"": error.detail}
 
@@ -185,8 +191,20 @@ def draft_from(form: FormMultiDict) -> MovementDraft:
         lines or [LineDraft()],
         reference=head["reference"],
         reason=head["reason"],
+        custom={name.removeprefix(PREFIX): str(form[name]).strip() for name in form if name.startswith(PREFIX)},
         key=head["key"] or str(uuid4()),
     )
+
+
+def typed(field: CustomField, text: str) -> str | int | float:
+    """What was typed, as its field's type; as it is where it is none, and then it is refused with a reason."""
+    if field.type is not FieldType.NUMBER:
+        return text
+    try:
+        number = float(text.replace("\u2212", "-"))
+    except ValueError:
+        return text
+    return int(number) if number.is_integer() else number
 
 
 def kind_named(name: str) -> MovementKind:

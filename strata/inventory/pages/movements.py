@@ -10,18 +10,22 @@ from litestar import Request, Response, get, post
 from litestar.response import Redirect
 
 from strata.identity.permissions import Permission, requires
+from strata.inventory.approvals.requests import RequestOut, post_or_ask
+from strata.inventory.custom.values import Entity, defined
 from strata.inventory.idempotency import IdempotencyConflictError, request_key
 from strata.inventory.locations.repository import list_bins
 from strata.inventory.locations.schemas import BinFilter
-from strata.inventory.movements.posting import post_movement
+from strata.inventory.movements.outcomes import PostedMovement
 from strata.inventory.movements.repository import movement_by_id
 from strata.inventory.movements.schemas import MovementIn, check_lines
+from strata.inventory.pages.approvals import ADDRESS as APPROVALS
 from strata.inventory.pages.movement_draft import KINDS, LineDraft, MovementDraft, draft_from, kind_named
 from strata.inventory.pages.scanned_codes import product_ids, skus_by_barcode
 from strata.inventory.pages.surroundings import PAGES, frame_for, why_read_only
 from strata.inventory.products.repository import list_products
 from strata.inventory.products.schemas import ProductFilter
 from strata.inventory.request_parameters import SearchParameter, TextParameter
+from strata.inventory.settings import rules_of
 from strata.platform.errors import ConflictError, InvalidInputError, UnavailableError
 from strata.platform.paging import Paging
 from strata.platform.tokens import Claims
@@ -62,11 +66,12 @@ async def post_movement_form(
         return await _form(request, context, tenants, claims, draft)
     async with tenants.reading(context) as session:
         sku_of = await skus_by_barcode(session, {line.sku for line in draft.lines if line.sku})
-    movement = draft.checked(sku_of)
+        fields = defined(session, Entity.MOVEMENT)
+    movement = draft.checked(sku_of, fields)
     if movement is None:
         return await _form(request, context, tenants, claims, draft, status=HTTPStatus.UNPROCESSABLE_ENTITY)
     try:
-        posted = await _post(context, tenants, claims, movement, draft.key)
+        answer = await _post(context, tenants, claims, movement, draft.key)
     except IdempotencyConflictError:
         # The form was posted, changed after going back, and sent again. Whether that is meant, only a person can say.
         draft.begin_anew()
@@ -75,7 +80,9 @@ async def post_movement_form(
         # The key stays: whatever became of the first try, the same form takes effect once.
         draft.take_refusal(error)
         return await _form(request, context, tenants, claims, draft, status=error.status)
-    return Redirect(f"{FORM}?kind={movement.kind}&posted={posted}", status_code=303)
+    if isinstance(answer, RequestOut):
+        return _waiting(request, answer)
+    return Redirect(f"{FORM}?kind={movement.kind}&posted={answer.id}", status_code=303)
 
 
 @get("/movements/suggestions/products", opt=requires(Permission.MOVEMENTS_WRITE), include_in_schema=False)
@@ -103,14 +110,24 @@ async def suggest_bins(
     return PAGES.page("inventory/options.html", request, frame_for(context, claims), options=options)
 
 
-async def _post(context: TenantContext, tenants: Tenants, claims: Claims, movement: MovementIn, key: str) -> UUID:
+def _waiting(request: AnyRequest, asked: RequestOut) -> Response[Any]:
+    """To the page of what waits. htmx would put what it is redirected to in the form's place, so it is told to go there."""
+    address = f"{APPROVALS}?asked={asked.id}"
+    if wants_part(request):
+        return Response("", status_code=200, headers={"HX-Redirect": address})
+    return Redirect(address, status_code=303)
+
+
+async def _post(
+    context: TenantContext, tenants: Tenants, claims: Claims, movement: MovementIn, key: str
+) -> PostedMovement | RequestOut:
     check_lines(movement)
     async with tenants.transaction(context) as session:
         # The same operation as the API's, so that a key means the same on both ways.
-        posted, _ = await post_movement(
+        answer, _ = await post_or_ask(
             session, movement, actor=claims.sub, key=request_key(key, "POST /movements", movement)
         )
-    return posted.id
+    return answer
 
 
 async def _form(
@@ -124,8 +141,9 @@ async def _form(
     status: int = 200,
 ) -> Response[str]:
     movement, products = None, {}
-    if posted is not None:
-        async with tenants.reading(context) as session:
+    async with tenants.reading(context) as session:
+        fields, reasons = defined(session, Entity.MOVEMENT), rules_of(session).adjustment_reasons
+        if posted is not None:
             movement = await movement_by_id(session, posted)
             products = await product_ids(session, {line.sku for line in movement.lines})
     return PAGES.page(
@@ -135,6 +153,8 @@ async def _form(
         status,
         draft=draft,
         kinds=KINDS,
+        fields=fields,
+        reasons=reasons,
         posted=movement,
         products=products,
         read_only=why_read_only(context),

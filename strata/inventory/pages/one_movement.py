@@ -11,6 +11,7 @@ from litestar import Request, Response, get, post
 from litestar.response import Redirect
 
 from strata.identity.permissions import Permission, requires
+from strata.inventory.custom.values import Entity, labelled
 from strata.inventory.idempotency import IdempotencyConflictError, request_key
 from strata.inventory.movements.posting import reverse_movement
 from strata.inventory.movements.repository import movement_by_id, reversal_of
@@ -79,6 +80,7 @@ async def _page(
 ) -> Response[str]:
     async with tenants.reading(context) as session:
         found = await movement_by_id(session, movement_id)
+        custom = labelled(session, Entity.MOVEMENT, found.custom)
         reversal_id = await reversal_of(session, movement_id)
         products = await product_ids(session, {line.sku for line in found.lines})
     return PAGES.page(
@@ -87,6 +89,7 @@ async def _page(
         frame_for(context, claims),
         status,
         posted=found,
+        custom=custom,
         products=products,
         reversal_id=reversal_id,
         may_reverse=Permission.MOVEMENTS_WRITE in claims.permissions and not why_read_only(context),

@@ -6,6 +6,7 @@ from uuid import UUID
 from litestar import Request, Response, get
 
 from strata.identity.permissions import Permission, requires
+from strata.inventory.custom.values import Entity, labelled
 from strata.inventory.locations.repository import list_warehouses
 from strata.inventory.pages.overview import OverviewFilter, stock_by_product
 from strata.inventory.pages.surroundings import PAGES, frame_for, why_read_only
@@ -62,6 +63,7 @@ async def product(
     history, balances, total = None, None, 0
     async with tenants.reading(context) as session:
         found = await product_by_id(session, product_id)
+        custom = labelled(session, Entity.PRODUCT, found.custom)
         if Permission.MOVEMENTS_READ in claims.permissions:
             paging = Paging(_LEDGER_PER_PAGE, cursor or None)
             history = await list_ledger(session, paging, LedgerFilter(sku=found.sku))
@@ -73,6 +75,7 @@ async def product(
         request,
         frame_for(context, claims),
         product=found,
+        custom=custom,
         balances=balances,
         total=total,
         history=history,

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
-from litestar import Controller, Response, delete, get, patch, post
+from litestar import Controller, Request, Response, delete, get, patch, post
 from litestar.openapi.spec import Example
 from litestar.params import Body, PathParameter
 
 from strata.identity.permissions import Permission, requires
+from strata.inventory.custom.values import PREFIX, wanted_values
 from strata.inventory.idempotency import IdempotencyKeyHeader
 from strata.inventory.products import repository
 from strata.inventory.products.repository import product_out
@@ -22,6 +23,7 @@ from strata.inventory.request_parameters import (
     TextParameter,
 )
 from strata.inventory.resources import Resource
+from strata.platform.http.query import open_parameters
 from strata.platform.paging import DEFAULT_LIMIT, Page, Paging
 from strata.tenancy.context import TenantContext
 from strata.tenancy.session import Tenants, TenantSession
@@ -40,9 +42,10 @@ class ProductController(Controller):
     path = "/products"
     tags = ("Products",)
 
-    @get("/", summary="List products by SKU", opt=requires(Permission.PRODUCTS_READ))
+    @get("/", summary="List products by SKU", opt=requires(Permission.PRODUCTS_READ) | open_parameters(PREFIX))
     async def list_products(
         self,
+        request: Request[Any, Any, Any],
         context: TenantContext,
         tenants: Tenants,
         limit: LimitParameter = DEFAULT_LIMIT,
@@ -54,7 +57,8 @@ class ProductController(Controller):
         fields: FieldsParameter = None,
         if_none_match: IfNoneMatchHeader = None,
     ) -> Response[Page[ProductOut]]:
-        wanted = ProductFilter(q=q, active=active, barcode=barcode, sku=sku)
+        """Also by values of custom fields: `custom.colour=red`."""
+        wanted = ProductFilter(q=q, active=active, barcode=barcode, sku=sku, custom=wanted_values(request))
         async with tenants.reading(context) as session:
             page = await repository.list_products(session, Paging(limit, cursor, fields), wanted)
         return PRODUCTS.page(page, if_none_match)

@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from strata.inventory import quotas
 from strata.inventory.changes import apply_patch
+from strata.inventory.custom.values import Entity, check, having, lacks_required
 from strata.inventory.events import ProductChanged, ProductCreated, ProductDeleted, ProductFacts
 from strata.inventory.products.errors import ProductHasHistoryError, ProductNotFoundError, SkuTakenError
 from strata.inventory.products.models import Product
@@ -41,6 +42,7 @@ def product_out(product: Product) -> ProductOut:
         product.unit,
         product.weight_grams,
         product.attributes,
+        product.custom,
         product.expiry_policy,
         product.active,
         product.version,
@@ -69,7 +71,8 @@ async def list_products(
     wanted: ProductFilter = ProductFilter(),  # noqa: B008 - frozen
 ) -> Page[ProductOut]:
     """By SKU."""
-    return await _LIST.page(session, paging, *_conditions(wanted))
+    having_custom = having(session, Entity.PRODUCT, Product.id, wanted.custom)
+    return await _LIST.page(session, paging, *_conditions(wanted), *having_custom)
 
 
 def _conditions(wanted: ProductFilter) -> Iterator[ColumnElement[bool]]:
@@ -84,6 +87,7 @@ def _conditions(wanted: ProductFilter) -> Iterator[ColumnElement[bool]]:
 
 
 async def create_product(session: TenantSession, data: ProductIn, *, sku_limit: int | None) -> Product:
+    check(session, Entity.PRODUCT, data.custom)
     product = Product(**msgspec.structs.asdict(data))
     session.add(product)
     await _flush(session, data.sku)
@@ -100,6 +104,8 @@ async def change_product(
     product = await _locked(session, product_id)
     check_if_match(if_match, product.version)
     was_active = product.active
+    if patch.custom is not msgspec.UNSET:
+        check(session, Entity.PRODUCT, patch.custom)
     sku = product.sku
     changed = apply_patch(product, patch)
     if changed:
@@ -151,6 +157,8 @@ class EnsuredProducts(msgspec.Struct, frozen=True):
     created: int
     refused: frozenset[str]
     """SKUs for which the plan leaves no room."""
+    lacking: frozenset[str] = frozenset()
+    """SKUs that are new, while the tenant requires custom values that nobody gave."""
 
 
 # COPY is refused under row-level security; one INSERT from arrays is next best. Ordered: two of these at once then
@@ -176,6 +184,10 @@ async def ensure_products(
     """
     if not products:
         return EnsuredProducts(0, frozenset())
+    if lacks_required(session, Entity.PRODUCT):
+        wanted = [sku for sku, _ in products]
+        there = set(await session.scalars(select(Product.sku).where(Product.sku.in_(wanted))))
+        return EnsuredProducts(0, frozenset(), frozenset(wanted) - there)
     ids = {sku: new_id() for sku, _ in products}
     inserted = set(
         await session.scalars(

@@ -15,6 +15,8 @@ _LONGEST_KEY = 64
 _LONGEST_VALUE = 1000
 _MAX_SAFE_INTEGER = 2**53 - 1
 
+CustomValues = dict[str, str | int | float]
+
 WeightGrams = Annotated[int, msgspec.Meta(ge=0, le=_MAX_SAFE_INTEGER)]
 
 
@@ -40,13 +42,15 @@ class ProductIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     attributes: dict[str, AttributeValue] = {}
     expiry_policy: ExpiryPolicy = ExpiryPolicy.NONE
     active: bool = True
+    custom: CustomValues = {}
+    """Of the fields that the organisation has defined, by key."""
 
     def __post_init__(self) -> None:
         _check_attributes(self.attributes)
 
 
 class ProductPatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is absent stays; attributes are replaced as a whole."""
+    """What is absent stays; attributes and custom values are replaced as a whole."""
 
     sku: Sku | UnsetType = UNSET
     name: Name | UnsetType = UNSET
@@ -56,6 +60,7 @@ class ProductPatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     attributes: dict[str, AttributeValue] | UnsetType = UNSET
     expiry_policy: ExpiryPolicy | UnsetType = UNSET
     active: bool | UnsetType = UNSET
+    custom: CustomValues | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         if self.attributes is not UNSET:
@@ -70,6 +75,7 @@ class ProductOut(msgspec.Struct, frozen=True):
     unit: str
     weight_grams: int | None
     attributes: dict[str, AttributeValue]
+    custom: dict[str, str | int | float]
     expiry_policy: str
     active: bool
     version: int
@@ -83,3 +89,5 @@ class ProductFilter(msgspec.Struct, frozen=True):
     active: bool | None = None
     barcode: str | None = None
     sku: str | None = None
+    custom: dict[str, str] = {}
+    """Custom values, all of which it must have."""

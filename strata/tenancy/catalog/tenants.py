@@ -14,9 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from strata.platform.errors import ConflictError
 from strata.tenancy.catalog.audit import record
-from strata.tenancy.catalog.tables import CellRow, PlacementRow, TenantDocumentRow, TenantRow, TenantSettingsRow
+from strata.tenancy.catalog.tables import CellRow, PlacementRow, TenantDocumentRow, TenantRow
 from strata.tenancy.errors import UnknownTenantError
 from strata.tenancy.model import TenantStatus, Tier
+from strata.tenancy.settings.tables import TenantSettingsRow
 
 Announce = Callable[[UUID], Awaitable[None]]
 """Tells every process that a tenant has changed; called after the commit."""

@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 from sqlalchemy import ColumnElement, select
 
-from strata.tenancy.catalog.tables import TenantRow, TenantSettingsRow
+from strata.tenancy.catalog.tables import TenantRow
 from strata.tenancy.facets.base import Facet
 from strata.tenancy.plans import Plan
+from strata.tenancy.settings.tables import TenantSettingsRow
 
 NOT_IN_CONTEXT = frozenset({"regional", "notifications", "contract"})
 

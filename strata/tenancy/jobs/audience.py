@@ -9,9 +9,10 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from strata.platform.jobs.scheduler import DEFAULT_ZONE, Recipient
-from strata.tenancy.catalog.tables import TenantRow, TenantSettingsRow
+from strata.tenancy.catalog.tables import TenantRow
 from strata.tenancy.jobs.queue import recipient_of
 from strata.tenancy.model import TenantStatus
+from strata.tenancy.settings.tables import TenantSettingsRow
 
 # A tenant in a zone that nobody was in before has its first occurrence found this much later at most.
 _KEEP_S = 30.0

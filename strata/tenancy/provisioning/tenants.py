@@ -28,11 +28,8 @@ from strata.tenancy.catalog.tables import (
     EntitlementRow,
     PlacementRow,
     ServerRow,
-    SettingsChangeRow,
     TenantDocumentRow,
     TenantRow,
-    TenantSecretRow,
-    TenantSettingsRow,
 )
 from strata.tenancy.catalog.tenants import Announce
 from strata.tenancy.errors import UnknownTenantError
@@ -44,6 +41,7 @@ from strata.tenancy.provisioning.exclusion import claim, release, tenant_subject
 from strata.tenancy.provisioning.homes import Home, Site
 from strata.tenancy.provisioning.placing import choose_cell, choose_server
 from strata.tenancy.provisioning.stock import Stock
+from strata.tenancy.settings.tables import SettingsChangeRow, TenantSecretRow, TenantSettingsRow
 
 log = structlog.get_logger()
 

@@ -20,7 +20,7 @@ from strata.platform.keys.port import KeyPort
 from strata.platform.paging import Keyset, Page, Paging
 from strata.tenancy.audit.origin import current_origin
 from strata.tenancy.catalog.audit import record
-from strata.tenancy.catalog.tables import SettingsChangeRow, TenantRow, TenantSecretRow, TenantSettingsRow
+from strata.tenancy.catalog.tables import TenantRow
 from strata.tenancy.errors import UnknownTenantError
 from strata.tenancy.settings.errors import (
     NoSuchChangeError,
@@ -31,6 +31,7 @@ from strata.tenancy.settings.errors import (
 from strata.tenancy.settings.merging import Document, difference, merged, pointer
 from strata.tenancy.settings.model import SettingsModel
 from strata.tenancy.settings.sections import check_url
+from strata.tenancy.settings.tables import SettingsChangeRow, TenantSecretRow, TenantSettingsRow
 
 _REFERENCE = "secret:"
 _HISTORY = Keyset(SettingsChangeRow.number, descending=True)

@@ -26,8 +26,6 @@ class Section(msgspec.Struct, frozen=True):
     model: type[SectionModel]
     staff_only: bool = False
     """Tenants see it and cannot set it."""
-    in_context: bool = False
-    """Product code reads it at every request: it travels in the TenantContext."""
 
 
 def _among(register: Callable[[], frozenset[str]], what: str) -> AfterValidator:

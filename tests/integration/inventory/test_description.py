@@ -9,6 +9,7 @@ import pytest
 
 from strata.app import StrataApp
 from strata.inventory.alerts.controllers import ThresholdIn
+from strata.inventory.approvals.controllers import Decision
 from strata.inventory.locations.schemas import BinIn, BinPatch, PlacePatch, WarehouseIn, ZoneIn
 from strata.inventory.movements.schemas import MovementIn, ReversalIn, check_lines
 from strata.inventory.products.schemas import ProductIn, ProductPatch
@@ -27,6 +28,7 @@ _BODIES: dict[str, type[msgspec.Struct]] = {
         MovementIn,
         ReversalIn,
         ThresholdIn,
+        Decision,
     )
 }
 
@@ -43,7 +45,7 @@ def operations(inventory_app: StrataApp) -> dict[str, dict[str, Any]]:
 
 
 def test_every_operation_says_what_it_is(operations: dict[str, dict[str, Any]]) -> None:
-    assert len(operations) == 29
+    assert len(operations) == 33
     for name, operation in operations.items():
         assert operation.get("summary"), name
 

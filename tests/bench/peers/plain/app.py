@@ -107,6 +107,7 @@ class ProductController(Controller):
                 product.unit,
                 product.weight_grams,
                 product.attributes,
+                {},
                 product.expiry_policy,
                 product.active,
                 product.version,
