@@ -1,4 +1,4 @@
--- The seal without a signature (docs/adr/0013-a-seal-that-only-the-server-sets.md): who has entered stands in a setting that
+-- The seal without a signature (docs/adr/0014-a-seal-that-only-the-server-sets.md): who has entered stands in a setting that
 -- PostgreSQL lets nobody but a superuser change, so `enter`, which runs as one, and nobody else. What policies ask at every
 -- table reference is then a comparison, which the planner puts in place of the call.
 --

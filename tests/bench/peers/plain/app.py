@@ -62,6 +62,7 @@ class Product(Model):
     unit: Mapped[str]
     weight_grams: Mapped[int | None]
     attributes: Mapped[Attributes] = mapped_column(JSONB)
+    custom: Mapped[dict[str, Any]] = mapped_column(JSONB)
     expiry_policy: Mapped[str]
     active: Mapped[bool]
     version: Mapped[int]
@@ -107,7 +108,7 @@ class ProductController(Controller):
                 product.unit,
                 product.weight_grams,
                 product.attributes,
-                {},
+                product.custom,
                 product.expiry_policy,
                 product.active,
                 product.version,
