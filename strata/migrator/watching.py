@@ -40,7 +40,8 @@ log = structlog.get_logger(__name__)
 
 MOST = 200
 _FRESH_FOR_S = 5.0
-_CATALOG_TIMEOUT_S = 2.0
+_CATALOG_TIMEOUT_S = 5.0
+"""With the servers' two, less than the ten that Prometheus waits for a scrape."""
 _SERVER_TIMEOUT_S = 2.0
 _BUCKETS_MS = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000)
 _SLOTS = """
