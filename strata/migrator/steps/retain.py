@@ -12,7 +12,7 @@ from strata.migrator.replication_errors import ReplicationError, UnappliableErro
 from strata.migrator.slots import slot_state
 from strata.migrator.steps.approach import expect, gate
 from strata.migrator.steps.roll_back import left_at
-from strata.migrator.steps.settling import require_home, say_so, settle
+from strata.migrator.steps.settling import require_home, say_so, settle, tell_of_arrival
 from strata.migrator.streams import Direction, stream_name
 from strata.migrator.transitions import Advance
 from strata.migrator.verdicts import Verdict, verdict_on
@@ -41,6 +41,7 @@ class Retain:
             return Advance(Phase.COMPLETING, "retention ended", detail={"code": error.code, "reason": error.detail})
         await settle(work, Direction.OUT, work.move.source_epoch)
         await require_home(work, work.target, left_at(work))
+        await tell_of_arrival(work)
         await work.streams.close(Direction.OUT)
         await work.around.objects.drop_streams(work.move.id, work.ends, only=[stream_name(work.move, Direction.OUT)])
         if not work.move.retention_s:

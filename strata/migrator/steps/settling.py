@@ -39,6 +39,10 @@ async def settle(work: Work, direction: Direction, epoch_left: int) -> None:
     async with left.shutting() as old:
         await fence.retire(old, work.move.tenant_id, epoch_left)
     await reached(f"{work.move.phase}.retired")
+
+
+async def tell_of_arrival(work: Work) -> None:
+    """In the tenant's name, and so only where it is let in: see `require_home`."""
     told = f"arrived at {work.move.epoch}"
     if told not in work.move.progress:
         await work.around.arrived(work.move)

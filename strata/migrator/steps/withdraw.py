@@ -8,7 +8,7 @@ from strata.migrator.models import Side
 from strata.migrator.phases import Phase
 from strata.migrator.steps.removal import remove_home, wait_for_events
 from strata.migrator.steps.roll_back import left_at
-from strata.migrator.steps.settling import require_home, say_so, settle
+from strata.migrator.steps.settling import require_home, say_so, settle, tell_of_arrival
 from strata.migrator.streams import Direction
 from strata.migrator.transitions import Advance
 
@@ -28,6 +28,7 @@ class Withdraw:
         await settle(work, Direction.BACK, left_at(work))
         assert work.move.epoch is not None  # noqa: S101 - a flip has been made
         await require_home(work, work.source, work.move.epoch)
+        await tell_of_arrival(work)
         await work.streams.close_all()
         dropped = await work.around.objects.drop_streams(work.move.id, work.ends)
         await wait_for_events(work, work.target)
