@@ -17,6 +17,7 @@ from strata.migrator import transitions
 from strata.migrator.errors import CalledOffError, PutOffError, SupersededError
 from strata.migrator.faults import reached
 from strata.migrator.lease import interrupted
+from strata.migrator.moves import SILENCE_S
 from strata.migrator.phases import AT_THE_FLIP, Phase
 from strata.migrator.transitions import Advance
 from strata.migrator.verdicts import Verdict, failure_of, verdict_on
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _ASK_CATALOG_AGAIN_S = 0.2
+_LONGEST_SILENCE_S = 30.0
 _PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -116,13 +118,15 @@ class Machine:
 
     async def _advance(self, work: Work, advance: Advance) -> None:
         """Compare and set. An outcome that was not heard is read again, until the catalog says what it was."""
-        before = work.move
+        before, within_s = work.move, SILENCE_S
         while True:
             try:
-                async with self._moves.writing_briefly() as session:
+                async with self._moves.writing_briefly(within_s) as session:
                     work.move = await transitions.compare_and_set(session, before, advance)
             except (SQLAlchemyError, OSError) as error:
                 log.warning("move.outcome_unknown", move=str(before.id), error=type(error).__name__)
+                # On a machine that is at its limit, nothing would ever be quick enough.
+                within_s = min(within_s * 2, _LONGEST_SILENCE_S)
                 await asyncio.sleep(_ASK_CATALOG_AGAIN_S)
                 now = await self._read(before)
                 if now is not None and transitions.has_happened(before, advance, now):

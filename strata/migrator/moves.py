@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.sql.elements import ColumnElement
 
 SILENCE_S = 1.0
-"""How long neither the catalog nor a worker waits for the other's next word in mid-transaction."""
+"""How long neither the catalog nor a worker waits for the other's next word in mid-transaction, at first."""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -149,7 +149,7 @@ def append_event(session: AsyncSession, row: MoveRow, actor: str, what: str, det
     )
 
 
-_LET_GO = text(f"SET LOCAL idle_in_transaction_session_timeout = '{SILENCE_S:g}s'")
+_LET_GO = text("SELECT set_config('idle_in_transaction_session_timeout', :within, true)")
 
 
 class Moves:
@@ -163,7 +163,7 @@ class Moves:
             yield session
 
     @asynccontextmanager
-    async def writing_briefly(self) -> AsyncIterator[AsyncSession]:
+    async def writing_briefly(self, within_s: float = SILENCE_S) -> AsyncIterator[AsyncSession]:
         """As `writing`, and neither side waits for the other's next word: a COMMIT or its answer that goes astray would
         leave the move's row locked, or the fence shut. The connection ends then, and the outcome is unknown.
         """
@@ -173,8 +173,8 @@ class Moves:
                 driver = (await (await session.connection()).get_raw_connection()).driver_connection
                 assert driver is not None  # noqa: S101 - it was connected just now
                 # Not asyncio.timeout: a driver that is cancelled waits for the server to say that it has heard so.
-                deadline = asyncio.get_running_loop().call_later(SILENCE_S, driver.terminate)
-                await session.execute(_LET_GO)
+                deadline = asyncio.get_running_loop().call_later(within_s, driver.terminate)
+                await session.execute(_LET_GO, {"within": f"{within_s * 1000:.0f}ms"})
                 yield session
         finally:
             if deadline is not None:

@@ -8,7 +8,7 @@ import pytest
 
 from strata.events import relaying
 from strata.migrator import faults
-from strata.platform.settings import FenceSettings
+from strata.platform.settings import CacheSettings, FenceSettings
 from strata.runtime import Runtime
 from tests.builders.breakable import Breakable, breakable
 from tests.builders.move_worker import QUICK
@@ -33,7 +33,12 @@ async def moving_runtime(moving_platform: Platform) -> AsyncIterator[Runtime]:
     """A platform that moves may disturb: other tests have the one of tests/integration."""
     # The worker that takes over competes with everything else for the machine's processors.
     async with (
-        standing(moving_platform, migrator=QUICK, fence=FenceSettings(wait_s=30)) as made,
+        standing(
+            moving_platform,
+            migrator=QUICK,
+            fence=FenceSettings(wait_s=30),
+            cache=CacheSettings(redis_timeout_s=5.0),
+        ) as made,
         relaying(made),
     ):
         yield made
