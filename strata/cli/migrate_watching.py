@@ -85,6 +85,8 @@ def _display(status: MoveStatus, events: list[MoveEvent]) -> Group:
         facts.append(f"write block {status.write_block_ms:.0f} ms")
     if status.waiting:
         facts.append(f"waits: {status.waiting}")
+    if status.throttled:
+        facts.append(f"held back: {status.throttled}")
     told = [Text(f"{event.at:%H:%M:%S}  {event.what:<17} {_short(event)}", style="dim") for event in events]
     route = f"{status.tenant}: {status.source} → {status.target}"
     return Group(Text(route, style="bold"), Text(" · ".join(facts)), bars, *told[-_EVENTS_SHOWN:])

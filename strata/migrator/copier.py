@@ -108,6 +108,7 @@ class Copier:
         self._origins = origins
         self._warrant = warrant or Warrant()
         self._throttle = throttle
+        self._exhausted = asyncio.Event()
         self.started = asyncio.Event()
         """Every worker holds the snapshot, and the tables against TRUNCATE and DDL: the exporting session may go."""
 
@@ -159,13 +160,27 @@ class Copier:
     async def _work(self, lane: _Lane, tallies: Sequence[_Tally]) -> None:
         for tally in tallies:
             while True:
-                if self._throttle is not None:
-                    await self._throttle(lane.number)
+                await self._turn(lane)
                 with _interruptible(tally.table.name):
                     if not await self._copy_range(lane, tally):
                         break
+        self._exhausted.set()
         with _interruptible(self._tables.schema):
             await lane.target.execute(_FLUSH)
+
+    async def _turn(self, lane: _Lane) -> None:
+        """Until the throttle lets the worker go on, or the others have left it nothing to do."""
+        if self._throttle is None:
+            return
+        turn = asyncio.ensure_future(self._throttle(lane.number))
+        nothing = asyncio.ensure_future(self._exhausted.wait())
+        try:
+            await asyncio.wait({turn, nothing}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            nothing.cancel()
+            turn.cancel()
+        if turn.done() and not turn.cancelled():
+            turn.result()
 
     async def _copy_range(self, lane: _Lane, tally: _Tally) -> bool:
         begun = time.monotonic()

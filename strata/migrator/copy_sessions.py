@@ -108,6 +108,13 @@ async def defining(home: Home, warrant: Warrant) -> AsyncIterator[asyncpg.Connec
 
 
 @asynccontextmanager
+async def probing(home: Home, warrant: Warrant) -> AsyncIterator[asyncpg.Connection]:
+    """A session that looks how the server fares, and waits for nothing that a tenant's would not wait for."""
+    async with _session(home, warrant, {**_COMMON, **_BOUNDED, "statement_timeout": "30s"}) as connection:
+        yield connection
+
+
+@asynccontextmanager
 async def _session(home: Home, warrant: Warrant, settings: Mapping[str, str]) -> AsyncIterator[asyncpg.Connection]:
     connection = await connect(libpq(home.url))
     own = {"application_name": warrant.application_name, "search_path": f"{quoted(home.schema_name)}, pg_temp"}

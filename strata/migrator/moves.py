@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Select, func, or_, select, text, update
+from sqlalchemy import Select, and_, func, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from strata.migrator.errors import UnknownMoveError
 from strata.migrator.models import ATTEMPTS, EPOCHS, MoveEventRow, MoveRow
-from strata.migrator.phases import FINISHED, Phase, Stage, Wish, stage_of
-from strata.tenancy.catalog.tables import TenantRow
+from strata.migrator.phases import FINISHED, LOADING, Phase, Stage, Wish, stage_of
+from strata.tenancy.catalog.tables import CellRow, ServerRow, TenantRow
 from strata.tenancy.model import Tier
 
 if TYPE_CHECKING:
@@ -230,6 +230,18 @@ class Moves:
     async def retaining_in(self, cell: str) -> int:
         """Moves whose way back decodes this cell's log."""
         query = select(func.count()).where(MoveRow.target_cell == cell, MoveRow.phase == Phase.RETAINING)
+        async with self._sessions() as session:
+            return await session.scalar(query) or 0
+
+    async def before_on(self, server: str, move: Move) -> int:
+        """Moves that load this server, and those that wait for it and were started earlier; those that a worker has."""
+        cells = select(CellRow.name).join(ServerRow, ServerRow.id == CellRow.server_id).where(ServerRow.name == server)
+        query = select(func.count()).where(
+            MoveRow.id != move.id,
+            or_(MoveRow.target_server == server, MoveRow.source_cell.in_(cells)),
+            or_(MoveRow.phase.in_(LOADING), and_(MoveRow.phase == Phase.PENDING, MoveRow.id < move.id)),
+            MoveRow.leased_until > func.clock_timestamp(),
+        )
         async with self._sessions() as session:
             return await session.scalar(query) or 0
 

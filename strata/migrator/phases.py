@@ -67,6 +67,9 @@ REVERSIBLE = frozenset({_P.RETAINING})
 AT_THE_FLIP = {_P.CUTTING_OVER: _P.READY, _P.ROLLING_BACK: _P.RETAINING}
 """The phases in which the fence may be shut, and where an aborted attempt goes back to."""
 
+LOADING = frozenset({_P.PREPARING, _P.COPYING, _P.CATCHING_UP, _P.VERIFYING})
+"""A move costs the servers at both ends much more than its stream; how many do so at a time has a budget."""
+
 FINISHED = frozenset({_P.COMPLETED, _P.CANCELLED, _P.ROLLED_BACK})
 
 _AFTER: dict[Phase, frozenset[Phase]] = {

@@ -32,6 +32,8 @@ class MoveStatus(msgspec.Struct, frozen=True, rename={"source": "from", "target"
     lag_bytes: int | None
     waiting: str | None
     """What the move waits for, if it does."""
+    throttled: str | None
+    """What makes the copy go slower than it could, if it does."""
     write_block_ms: float | None
     retained_until: datetime | None
     failure: Failure | None
@@ -61,6 +63,7 @@ def status_of(move: Move) -> MoveStatus:
         eta_s=seen.get("eta_s"),
         lag_bytes=seen.get("lag_bytes"),
         waiting=seen.get("waiting"),
+        throttled=seen.get("throttled"),
         write_block_ms=move.write_block_ms,
         retained_until=move.retained_until,
         failure=move.failure,

@@ -111,6 +111,15 @@ class Movers:
                     return
                 await asyncio.sleep(0.05)
 
+    async def waiting(self, move: Move, why: str, within_s: float = 300.0) -> Move:
+        """Return when the move says that it waits, and that this is why."""
+        async with asyncio.timeout(within_s):
+            while True:
+                now = await self.desk.moves.get(move.id)
+                if why in now.progress.get("waiting", ""):
+                    return now
+                await asyncio.sleep(0.05)
+
     async def until(self, move: Move, phase: Phase, within_s: float = 300.0) -> Move:
         async with asyncio.timeout(within_s):
             while True:

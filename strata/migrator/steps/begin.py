@@ -27,6 +27,14 @@ class Begin:
         raise NotFitError(sentences)
 
     async def run(self, work: Work) -> Advance:
+        for server in sorted({work.source.site.server.name, work.move.target_server}):
+            before = await work.around.moves.before_on(server, work.move)
+            if before >= work.settings.moves_per_server:
+                message = (
+                    f"{before} moves are under way or due before this one on server {server}, and at most "
+                    f"{work.settings.moves_per_server} go at a time (STRATA_MIGRATOR__MOVES_PER_SERVER)."
+                )
+                raise PutOffError(message)
         return Advance(Phase.PREPARING, "preparing", detail={"worker": work.reign})
 
     async def compensate(self, work: Work) -> None:

@@ -21,12 +21,14 @@ from strata.migrator.progress import start_progress
 from strata.migrator.slots import exported_slot
 from strata.migrator.streams import Direction, stream_name
 from strata.migrator.target import Target
+from strata.migrator.throttle import Limits, throttling
 from strata.migrator.transitions import Advance
 from strata.platform.errors import ConflictError
 
 if TYPE_CHECKING:
     from strata.migrator.copier import Copied
     from strata.migrator.tables import TenantTables
+    from strata.migrator.throttle import Pace
     from strata.migrator.work import Work
 
 _TELL_EVERY_S = 0.5
@@ -52,34 +54,27 @@ class Copy:
         await reached("copying.published")
         async with exported_slot(work.source.dsn, name, deadline_s=work.settings.slot_deadline_s) as slot:
             await reached("copying.slot")
-            copied = await self._copy(work, tables, slot.snapshot_name)
+            copied, pace = await self._copy(work, tables, slot.snapshot_name)
             # A connection that was lost reads like an end: the copy counts only if its snapshot was there throughout.
             await slot.check_alive()
         await work.streams.pin(work.move, Direction.OUT, slot.pin)
         await start_progress(work.target.dsn, name, work.target.attempt, slot.pin.consistent_point)
         await reached("copying.copied")
-        built = await build(work.target.home, tables, workers=work.settings.copy_workers, warrant=work.target.warrant)
+        built = await build(work.target.home, tables, workers=pace.lanes, warrant=work.target.warrant)
         detail = {
             "rows": sum(copied.rows.values()),
             "bytes": copied.size_bytes,
             "seconds": round(copied.seconds, 3),
             "indexes_seconds": round(built.seconds, 3),
             "tables": copied.rows,
+            "held_back": pace.held_back,
         }
         return Advance(Phase.CATCHING_UP, "copied", detail=detail)
 
-    async def _copy(self, work: Work, tables: TenantTables, snapshot: str) -> Copied:
+    async def _copy(self, work: Work, tables: TenantTables, snapshot: str) -> tuple[Copied, Pace]:
         origins = [f"{stream_name(work.move, Direction.OUT)}_{lane}" for lane in range(work.settings.copy_workers)]
         await work.around.objects.register(
             work.move, *(MoveObject(Side.TARGET, ObjectKind.ORIGIN, origin) for origin in origins)
-        )
-        copier = Copier(
-            work.source.home,
-            work.target.home,
-            tables,
-            snapshot=snapshot,
-            origins=origins,
-            warrant=work.target.warrant,
         )
         seen: dict[str, dict[str, Any]] = {}
         begun = time.monotonic()
@@ -92,17 +87,28 @@ class Copy:
                 "done": progress.done,
             }
 
-        telling = asyncio.create_task(_tell(work, seen, begun))
-        try:
-            copied = await copier.run(see)
-        finally:
-            telling.cancel()
-            await asyncio.wait({telling})
-        await work.note(**_told(seen, begun))
+        ends = [work.source.home, work.target.home]
+        async with throttling(ends, len(origins), _limits(work), work.target.warrant) as throttle:
+            copier = Copier(
+                work.source.home,
+                work.target.home,
+                tables,
+                snapshot=snapshot,
+                origins=origins,
+                warrant=work.target.warrant,
+                throttle=throttle,
+            )
+            telling = asyncio.create_task(_tell(work, seen, begun, throttle.pace))
+            try:
+                copied = await copier.run(see)
+            finally:
+                telling.cancel()
+                await asyncio.wait({telling})
+        await work.note(**_told(seen, begun), throttled=None)
         for origin in origins:
             await drop_origin(work.target.dsn, origin)
             await work.around.objects.forget(work.move.id, MoveObject(Side.TARGET, ObjectKind.ORIGIN, origin))
-        return copied
+        return copied, throttle.pace
 
     async def compensate(self, work: Work) -> None:
         """Drop the slot first: it makes the source keep its log. Then the target is made empty, for the next copy."""
@@ -118,10 +124,20 @@ class CopyGivenUpError(ConflictError):
     title = "The copy does not succeed"
 
 
-async def _tell(work: Work, seen: dict[str, dict[str, Any]], begun: float) -> None:
+async def _tell(work: Work, seen: dict[str, dict[str, Any]], begun: float, pace: Pace) -> None:
     while True:
         await asyncio.sleep(_TELL_EVERY_S)
-        await work.note(**_told(seen, begun))
+        await work.note(**_told(seen, begun), throttled=pace.pressure)
+
+
+def _limits(work: Work) -> Limits:
+    settings = work.settings
+    return Limits(
+        settings.throttle_standby_lag_bytes,
+        settings.throttle_slot_room_bytes,
+        settings.throttle_slower_times,
+        settings.throttle_slow_ms,
+    )
 
 
 def _told(seen: dict[str, dict[str, Any]], begun: float) -> dict[str, Any]:

@@ -1,0 +1,172 @@
+"""Keeps a copy from hurting its neighbours: how fast it goes follows what the servers at both ends show.
+
+Looked at several times a second, outside of any cut-over: how far standbys are behind, how much room slots have left
+before the server gives them up, and how long a small commit takes beside how long it took before the copy. Under
+pressure the pace falls by a third at a time, without any it rises by a tenth, as TCP does it. It never comes to a stop:
+the snapshot that a copy holds open has its price for the source, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from statistics import median
+
+import asyncpg
+import msgspec
+import structlog
+
+from strata.migrator.copy_sessions import Warrant, probing
+from strata.migrator.tables import Home
+
+log = structlog.get_logger(__name__)
+
+SLOWEST = 0.1
+"""Of one worker's time."""
+LOOK_EVERY_S = 0.25
+_BASELINE_LOOKS = 5
+_RECENT_LOOKS = 4
+
+# A standby is a walsender that reads no logical slot; a base backup is none yet.
+_LOOK = """
+    SELECT coalesce((SELECT max(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_flush_lsn(), r.replay_lsn))
+                       FROM pg_catalog.pg_stat_replication r
+                      WHERE r.state IN ('catchup', 'streaming')
+                        AND NOT EXISTS (SELECT FROM pg_catalog.pg_replication_slots s
+                                         WHERE s.active_pid = r.pid AND s.slot_type = 'logical')), 0)::bigint AS lag,
+           (SELECT min(safe_wal_size) FROM pg_catalog.pg_replication_slots) AS room
+"""
+# As short a commit as there is: it waits for the processor, for the log and, where a tenant's does, for standbys.
+_PROBE = "SELECT pg_catalog.pg_logical_emit_message(true, 'strata.probe', '')"
+
+
+class Limits(msgspec.Struct, frozen=True):
+    standby_lag_bytes: int = 64 * 1024**2
+    slot_room_bytes: int = 512 * 1024**2
+    slower_times: float = 3.0
+    """A commit may take so many times what it took before the copy,"""
+    slow_ms: float = 20.0
+    """and as long as it takes less than this nobody minds."""
+
+
+class Look(msgspec.Struct, frozen=True):
+    """What one end shows at one moment."""
+
+    cell: str
+    standby_lag_bytes: int
+    slot_room_bytes: int | None
+    commit_ms: float
+
+
+class Pace:
+    """How much of its workers' time a copy may use: from SLOWEST of one to all of all."""
+
+    def __init__(self, workers: int, limits: Limits) -> None:
+        self._workers = workers
+        self._limits = limits
+        self._before: dict[str, list[float]] = {}
+        self._lately: dict[str, deque[float]] = {}
+        self.level = float(workers)
+        self.pressure: str | None = None
+        """What holds the copy back, in a sentence."""
+        self.held_back = 0
+        """Looks under pressure."""
+
+    @property
+    def lanes(self) -> int:
+        return max(1, math.ceil(self.level))
+
+    def pause_s(self, lane: int, worked_s: float) -> float:
+        """How long the lane rests after it has worked so long."""
+        share = min(1.0, self.level - lane)
+        return worked_s * (1 / share - 1) if share > 0 else math.inf
+
+    def learn(self, look: Look) -> None:
+        """How long a commit takes while nothing is copied."""
+        self._before.setdefault(look.cell, []).append(look.commit_ms)
+
+    def consider(self, looks: Sequence[Look]) -> None:
+        found = [sentence for look in looks if (sentence := self._objection(look)) is not None]
+        self.pressure = " ".join(found) or None
+        if found:
+            self.held_back += 1
+            self.level = max(SLOWEST, self.level * 2 / 3)
+        else:
+            self.level = min(float(self._workers), self.level + self._workers / 10)
+
+    def _objection(self, look: Look) -> str | None:
+        limits = self._limits
+        if look.standby_lag_bytes > limits.standby_lag_bytes:
+            return f"A standby of {look.cell} is {look.standby_lag_bytes >> 20} MiB behind."
+        if look.slot_room_bytes is not None and look.slot_room_bytes < limits.slot_room_bytes:
+            return f"A slot of {look.cell} has {look.slot_room_bytes >> 20} MiB of log left before it is given up."
+        lately = self._lately.setdefault(look.cell, deque(maxlen=_RECENT_LOOKS))
+        lately.append(look.commit_ms)
+        now, before = median(lately), median(self._before.get(look.cell, [0.0]))
+        if now > max(limits.slow_ms, before * limits.slower_times):
+            return f"A commit in {look.cell} takes {now:.0f} ms, and took {before:.0f} before the copy."
+        return None
+
+
+class Throttle:
+    """Made by `throttling`; a Copier awaits it before each range."""
+
+    def __init__(self, pace: Pace) -> None:
+        self.pace = pace
+        self._began: dict[int, float] = {}
+
+    async def __call__(self, lane: int) -> None:
+        worked_s = time.monotonic() - self._began.get(lane, time.monotonic())
+        rested_since = time.monotonic()
+        # In short sleeps: the pace may change meanwhile.
+        while (left_s := self.pace.pause_s(lane, worked_s) - (time.monotonic() - rested_since)) > 0:  # noqa: ASYNC110 - it is time that is waited for
+            await asyncio.sleep(min(LOOK_EVERY_S, left_s))
+        self._began[lane] = time.monotonic()
+
+
+@asynccontextmanager
+async def throttling(ends: Sequence[Home], workers: int, limits: Limits, warrant: Warrant) -> AsyncIterator[Throttle]:
+    """Look at both ends for the length of the block; first at what they are like without a copy."""
+    pace = Pace(workers, limits)
+    async with AsyncExitStack() as stack:
+        # A move within one cell has both ends in it.
+        cells = {end.cell: end for end in ends}
+        probes = [(cell, await stack.enter_async_context(probing(end, warrant))) for cell, end in cells.items()]
+        for _ in range(_BASELINE_LOOKS):
+            for cell, connection in probes:
+                pace.learn(await _look(cell, connection))
+        await _consider(pace, probes)
+        watching = asyncio.create_task(_watch(pace, probes))
+        try:
+            yield Throttle(pace)
+        finally:
+            watching.cancel()
+            await asyncio.wait({watching})
+
+
+async def _watch(pace: Pace, probes: Sequence[tuple[str, asyncpg.Connection]]) -> None:
+    while True:
+        await asyncio.sleep(LOOK_EVERY_S)
+        try:
+            await _consider(pace, probes)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            # The copy's own sessions find out what that means for it.
+            log.warning("throttle.blind", error=type(error).__name__)
+            return
+
+
+async def _consider(pace: Pace, probes: Sequence[tuple[str, asyncpg.Connection]]) -> None:
+    pace.consider([await _look(cell, connection) for cell, connection in probes])
+
+
+async def _look(cell: str, connection: asyncpg.Connection) -> Look:
+    begun = time.perf_counter()
+    await connection.execute(_PROBE)
+    commit_ms = (time.perf_counter() - begun) * 1000
+    row = await connection.fetchrow(_LOOK)
+    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+    return Look(cell, row["lag"], row["room"], commit_ms)
