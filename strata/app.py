@@ -67,6 +67,7 @@ from strata.tenancy.jobs import JobQueue
 from strata.tenancy.limits.concurrency import Concurrency
 from strata.tenancy.limits.rates import RateLimiter
 from strata.tenancy.limits.readings import readings as limit_readings
+from strata.tenancy.neighbours.book import NeighbourBook
 from strata.tenancy.provisioning.tenants import Provisioning
 from strata.tenancy.session import Tenants
 from strata.tenancy.settings.book import SettingsBook
@@ -124,6 +125,8 @@ class AppRuntime(Protocol):
     def meter(self) -> UsageMeter: ...
     @property
     def usage(self) -> UsageBook: ...
+    @property
+    def neighbours(self) -> NeighbourBook: ...
 
 
 class StrataApp(Litestar):
@@ -236,6 +239,7 @@ def _dependencies(runtime: AppRuntime) -> dict[str, Provide]:
         "desk": _lend(runtime.desk),
         "waves": _lend(runtime.waves),
         "usage": _lend(runtime.usage),
+        "neighbours": _lend(runtime.neighbours),
     }
 
 

@@ -49,6 +49,8 @@ from strata.tenancy.jobs import JobQueue
 from strata.tenancy.limits.concurrency import Concurrency
 from strata.tenancy.limits.rates import RateLimiter
 from strata.tenancy.model import Tier
+from strata.tenancy.neighbours.book import NeighbourBook
+from strata.tenancy.neighbours.watching import NeighbourWatch
 from strata.tenancy.provisioning.cells import CellBuilder
 from strata.tenancy.provisioning.draining import Drains
 from strata.tenancy.provisioning.homes import Home, homes
@@ -108,6 +110,8 @@ class Runtime(msgspec.Struct, frozen=True):
     meter: UsageMeter
     usage: UsageBook
     flusher: UsageFlusher
+    neighbours: NeighbourBook
+    watch: NeighbourWatch
 
 
 @asynccontextmanager
@@ -146,6 +150,7 @@ async def open_runtime(settings: Settings, *, upgrade: bool = False) -> AsyncIte
         flag_client = await stack.enter_async_context(serving_flags(flags, contexts.held))
         rates = _to_be_closed(stack, RateLimiter(link, settings.limits))
         flusher = _to_be_closed(stack, UsageFlusher(meter, UsageBook(catalog), flush_s=settings.usage.flush_s))
+        watch = _to_be_closed(stack, NeighbourWatch(meter, contexts, NeighbourBook(catalog), settings.usage))
         cells = CellBuilder(catalog, registry, chains, settings.role_prefix)
         kept = KeptConnections()
         stack.callback(kept.close)
@@ -192,6 +197,8 @@ async def open_runtime(settings: Settings, *, upgrade: bool = False) -> AsyncIte
             meter=flusher.meter,
             usage=flusher.book,
             flusher=flusher,
+            neighbours=watch.book,
+            watch=watch,
             concurrency=Concurrency(lambda: rates.presence.processes, soft_wait_s=settings.limits.soft_wait_s),
         )
 

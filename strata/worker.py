@@ -20,12 +20,14 @@ from strata.runtime import Runtime
 from strata.tenancy.jobs.audience import TenantAudience
 from strata.tenancy.jobs.housekeeping import JOBS as TENANCY_JOBS
 from strata.tenancy.jobs.scope import TenantScope
+from strata.tenancy.neighbours.explaining import Explainer
+from strata.tenancy.neighbours.jobs import JOBS as NEIGHBOUR_JOBS
 from strata.tenancy.plans import plans
 from strata.tenancy.usage.jobs import JOBS as USAGE_JOBS
 
 
 def all_jobs() -> tuple[AnyDeclaration, ...]:
-    return (*TENANCY_JOBS, *USAGE_JOBS, *INVENTORY_JOBS)
+    return (*TENANCY_JOBS, *USAGE_JOBS, *NEIGHBOUR_JOBS, *INVENTORY_JOBS)
 
 
 def companions(runtime: Runtime) -> Sequence[Companion]:
@@ -61,6 +63,8 @@ def open_worker(
         imports,
         ImportPace(imports),
         runtime.usage,
+        runtime.neighbours,
+        Explainer(runtime.neighbours, runtime.tenants, runtime.contexts),
     )
     scope = TenantScope(runtime.contexts, runtime.tenants, runtime.jobs, services)
     scheduler = Scheduler(

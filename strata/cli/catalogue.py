@@ -33,6 +33,7 @@ COMMANDS = {
     "settings": "strata.cli.settings:app",
     "db": "strata.cli.database:app",
     "migrate": "strata.cli.migrate:app",
+    "neighbours": "strata.cli.neighbours:app",
 }
 """A Typer is a group of commands, a function one command."""
 

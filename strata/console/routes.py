@@ -8,6 +8,7 @@ from strata.console.flags_api import API as FLAGS_API
 from strata.console.isolation import ROUTES as ISOLATION
 from strata.console.migrations import API as MIGRATIONS
 from strata.console.move_pages import ROUTES as MOVE_PAGES
+from strata.console.neighbours import ROUTES as NEIGHBOURS
 from strata.console.pages import cells, change_tenant_status, tenant, tenants
 from strata.console.settings import ROUTES as SETTINGS
 from strata.console.usage import ROUTES as USAGE
@@ -31,4 +32,5 @@ ROUTES = [
     *MOVE_PAGES,
     *WAVE_PAGES,
     *USAGE,
+    *NEIGHBOURS,
 ]

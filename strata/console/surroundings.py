@@ -14,6 +14,7 @@ _DESTINATIONS = (
     (Permission.STAFF_MOVES_READ, Destination("Moves", "/moves", "move")),
     (Permission.STAFF_MOVES_READ, Destination("Waves", "/waves", "waves")),
     (Permission.STAFF_TENANTS_READ, Destination("Usage", "/usage", "usage")),
+    (Permission.STAFF_TENANTS_READ, Destination("Neighbours", "/neighbours", "neighbours")),
     (Permission.STAFF_CELLS_READ, Destination("Cells", "/cells", "cells")),
     (Permission.STAFF_FLAGS_READ, Destination("Flags", "/flags", "flags")),
     (Permission.STAFF_AUDIT_READ, Destination("Audit", "/audit", "audit")),

@@ -103,6 +103,8 @@ class LimitSettings(_Group):
 class UsageSettings(_Group):
     flush_s: float = Field(default=10.0, gt=0)
     """How often a process reports what tenants have used: what a crash loses."""
+    neighbours_window_s: float = Field(default=2.0, gt=0)
+    """How often it looks for tenants that load their cell out of their habit."""
 
 
 class FlagSettings(_Group):

@@ -32,6 +32,7 @@ from tests.bench import (
     machine,
     migrator_copy,
     movements,
+    pipeline,
     reads,
     report,
     resolution,
@@ -49,6 +50,7 @@ BENCHMARKS: Mapping[str, Benchmark[Any]] = {
         single_tenant,
         reads,
         movements,
+        pipeline,
         # Last of those that share a stand: it gives the cells another address, and their role a new password.
         round_trips,
         schemas,

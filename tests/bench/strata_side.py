@@ -132,12 +132,17 @@ async def _tenant(runtime: Runtime, tier: Tier) -> BenchTenant:
 
 
 def serve(
-    ground: Ground, *, name: str = "strata", database_url: str | None = None, redis_url: str | None = None
+    ground: Ground,
+    *,
+    name: str = "strata",
+    database_url: str | None = None,
+    redis_url: str | None = None,
+    arguments: tuple[str, ...] = (),
 ) -> Server:
     size, overflow = (str(each) for each in POOL)
     return ground.start(
         name,
-        [sys.executable, "-m", "tests.bench.strata_server", "--port", "{port}"],
+        [sys.executable, "-m", "tests.bench.strata_server", "--port", "{port}", *arguments],
         {
             **environment(ground),
             **({"STRATA_DATABASE_URL": database_url} if database_url else {}),

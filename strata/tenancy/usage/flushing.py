@@ -50,7 +50,7 @@ class UsageFlusher:
         self._task: asyncio.Task[None] | None = None
         self._flushing = asyncio.Lock()
         self.flushed_at = 0.0
-        meter.on_use = self._begin
+        meter.on_use.append(self._begin)
 
     @property
     def pending(self) -> int:

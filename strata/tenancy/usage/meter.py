@@ -11,6 +11,7 @@ from collections.abc import Callable
 from uuid import UUID
 
 from strata.tenancy.cell.spending import Spent
+from strata.tenancy.usage.statements import SLOW_NS, SlowStatements
 
 _MOST_SEEN = 100_000
 
@@ -53,7 +54,8 @@ class UsageMeter:
         """By cell and tenant."""
         self.new_users: set[tuple[UUID, bytes]] = set()
         self._seen: set[tuple[UUID, str]] = set()
-        self.on_use: Callable[[], None] = lambda: None
+        self.slow = SlowStatements()
+        self.on_use: list[Callable[[], None]] = []
         """Called when somebody is counted for the first time: there is something to report from now on."""
 
     def tally(self, tenant_id: UUID) -> Tally:
@@ -69,6 +71,8 @@ class UsageMeter:
         if waited_ns:
             load.waits += 1
             load.wait_ns += waited_ns
+        if spent.database_ns >= SLOW_NS:
+            self.slow.note(tenant_id, spent.by_statement)
 
     def saw(self, tenant_id: UUID, subject: str) -> None:
         if (tenant_id, subject) not in self._seen:
@@ -87,12 +91,14 @@ class UsageMeter:
 
     def _new_tally(self, tenant_id: UUID) -> Tally:
         made = self.tallies[tenant_id] = Tally()
-        self.on_use()
+        for begin in self.on_use:
+            begin()
         return made
 
     def _new_load(self, cell: str, tenant_id: UUID) -> Load:
         made = self.loads[cell, tenant_id] = Load()
-        self.on_use()
+        for begin in self.on_use:
+            begin()
         return made
 
 
