@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -124,7 +124,8 @@ class NeighbourBook:
             await connection.execute(
                 statement.on_conflict_do_update(
                     index_elements=["tenant_id", "kind", "subject"],
-                    index_where=AdviceRow.state == AdviceState.PROPOSED.value,
+                    # In so many words: with a parameter PostgreSQL does not know the index by it.
+                    index_where=text("state = 'proposed'"),
                     set_={"why": statement.excluded.why, "action": statement.excluded.action},
                 ),
                 rows,

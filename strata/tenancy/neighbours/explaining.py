@@ -29,6 +29,7 @@ _ANSWER_WITHIN_MS = 2000
 _EXPLAINABLE = re.compile(r"(?i)(select|with|update|delete|insert)\b")
 # (note = $1), ((p.on_hand)::bigint < $2), (sku ~~* $3): a column, then how it is compared.
 _COMPARED = re.compile(r"\(*(?:\w+\.)?\"?([a-z_]\w*)\"?\)*(?:::[\w ]+?)?\)* (=|<=|>=|<|>) ")
+_PARAMETER = re.compile(r"\$(\d+)")
 _COLUMNS = text(
     "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(quote_ident(:name)) AND attnum > 0 AND NOT attisdropped"
 )
@@ -66,7 +67,10 @@ class Explainer:
         async with self._tenants.reading(context) as session:
             await session.execute(text(f"SET LOCAL statement_timeout = {_ANSWER_WITHIN_MS}"))
             connection = await session.connection()
-            found = await connection.exec_driver_sql(f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {statement}")
+            # The protocol wants as many values as there are parameters; a generic plan looks at none of them.
+            count = max((int(number) for number in _PARAMETER.findall(statement)), default=0)
+            values = (None,) * count
+            found = await connection.exec_driver_sql(f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {statement}", values)
             document = found.scalar_one()
             plan: dict[str, Any] = (json.loads(document) if isinstance(document, str) else document)[0]["Plan"]
             wanted = []
