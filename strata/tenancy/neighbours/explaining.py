@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
@@ -29,7 +30,14 @@ _ANSWER_WITHIN_MS = 2000
 _EXPLAINABLE = re.compile(r"(?i)(select|with|update|delete|insert)\b")
 # (note = $1), ((p.on_hand)::bigint < $2), (sku ~~* $3): a column, then how it is compared.
 _COMPARED = re.compile(r"\(*(?:\w+\.)?\"?([a-z_]\w*)\"?\)*(?:::[\w ]+?)?\)* (=|<=|>=|<|>) ")
-_PARAMETER = re.compile(r"\$(\d+)")
+_BLOCK = """
+DECLARE plan json;
+BEGIN
+    EXECUTE ? INTO plan;
+    PERFORM set_config('explained.plan', plan::text, true);
+END
+"""
+_EXPLAINED = text("SELECT current_setting('explained.plan')")
 _COLUMNS = text(
     "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(quote_ident(:name)) AND attnum > 0 AND NOT attisdropped"
 )
@@ -67,12 +75,11 @@ class Explainer:
         async with self._tenants.reading(context) as session:
             await session.execute(text(f"SET LOCAL statement_timeout = {_ANSWER_WITHIN_MS}"))
             connection = await session.connection()
-            # The protocol wants as many values as there are parameters; a generic plan looks at none of them.
-            count = max((int(number) for number in _PARAMETER.findall(statement)), default=0)
-            values = (None,) * count
-            found = await connection.exec_driver_sql(f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {statement}", values)
-            document = found.scalar_one()
-            plan: dict[str, Any] = (json.loads(document) if isinstance(document, str) else document)[0]["Plan"]
+            tag = f"$q{secrets.token_hex(8)}$"
+            # From within the server: the driver's protocol wants a value for each parameter, and plans with those values.
+            asked = f"{tag}EXPLAIN (GENERIC_PLAN, FORMAT JSON) {statement}{tag}"
+            await connection.exec_driver_sql(f"DO $do${_BLOCK.replace('?', asked)}$do$")
+            plan: dict[str, Any] = json.loads(await session.scalar(_EXPLAINED) or "")[0]["Plan"]
             wanted = []
             for table, condition in filters(plan):
                 columns = set((await session.scalars(_COLUMNS, {"name": table})).all())

@@ -139,7 +139,7 @@ async def test_a_slow_statement_is_explained_in_the_tenants_own_session(
     context = await tenant_on(tier)
     await stocked(runtime, context, skus=50)
     # As the session's own measuring would find it, had it been slow.
-    statement = "SELECT id FROM product WHERE unit = $1::VARCHAR AND weight_g > 3"
+    statement = "SELECT id FROM product WHERE unit = $1::VARCHAR AND weight_grams > 3"
     slow = Slow(without_literals(statement), calls=3, total_ns=9 * 10**12, rows=150, slowest_ns=900_000_000)
     broken = Slow("SELECT * FROM no_such_table", calls=1, total_ns=8 * 10**12, slowest_ns=700_000_000)
     await runtime.neighbours.note_statements(
@@ -153,7 +153,7 @@ async def test_a_slow_statement_is_explained_in_the_tenants_own_session(
     assert kept[f"bad-{tier}"].explained
     (advice,) = [each for each in await runtime.neighbours.advice() if each.tenant == context.slug]
     assert advice.kind is AdviceKind.INDEX
-    assert advice.action["columns"] == ["tenant_id", "unit", "weight_g"]
+    assert advice.action["columns"] == ["tenant_id", "unit", "weight_grams"]
     with pytest.raises(NeedsAPersonError, match="index on product"):
         await carry_out(runtime.neighbours, runtime.entitlements, runtime.desk, advice.id, "tests")
 
