@@ -58,6 +58,6 @@ async def test_a_flag_is_tried_rolled_out_killed_and_taken_back(
 
 async def test_a_tenant_looks_at_its_plan(shop: TenantContext, signed_in: Visit) -> None:
     page = await signed_in(shop, "/account/plan", viewport=PHONE)
-    await expect(page.get_by_role("heading", name="Plan starter")).to_be_visible()
+    await expect(page.get_by_role("heading", name="Plan business")).to_be_visible()
     await expect(page.locator("tr", has_text="skus")).to_contain_text("60")
     assert await page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]

@@ -20,7 +20,7 @@ async def test_a_plan_is_changed_after_its_consequences_were_shown(
 ) -> None:
     shop = await new_shop()
     page = await staff_page(f"/tenants/{shop.slug}", viewport=PHONE)
-    await page.get_by_role("link", name="starter v1").click()
+    await page.get_by_role("link", name="business v1").click()
     await page.get_by_label("Grant", exact=True).select_option("limit skus")
     await page.get_by_label("Number").fill("1")
     await page.get_by_label("Reason").last.fill("contract 7")
@@ -29,7 +29,7 @@ async def test_a_plan_is_changed_after_its_consequences_were_shown(
 
     await page.get_by_label("Plan", exact=True).select_option("free")
     await page.get_by_role("button", name="Show what would change").click()
-    shown = page.locator("section", has=page.get_by_role("heading", name="starter v1 → free v1"))
+    shown = page.locator("section", has=page.get_by_role("heading", name="business v1 → free v1"))
     await expect(shown).to_contain_text("transfers")
     await expect(shown).to_contain_text("2 in use, 1 allowed")
     await expect(shown).to_contain_text("limit skus = 1")
