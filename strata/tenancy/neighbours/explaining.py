@@ -14,6 +14,7 @@ import msgspec
 import structlog
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from strata.tenancy.context import TenantContext
 from strata.tenancy.context_cache import ContextCache
@@ -30,14 +31,7 @@ _ANSWER_WITHIN_MS = 2000
 _EXPLAINABLE = re.compile(r"(?i)(select|with|update|delete|insert)\b")
 # (note = $1), ((p.on_hand)::bigint < $2), (sku ~~* $3): a column, then how it is compared.
 _COMPARED = re.compile(r"\(*(?:\w+\.)?\"?([a-z_]\w*)\"?\)*(?:::[\w ]+?)?\)* (=|<=|>=|<|>) ")
-_BLOCK = """
-DECLARE plan json;
-BEGIN
-    EXECUTE ? INTO plan;
-    PERFORM set_config('explained.plan', plan::text, true);
-END
-"""
-_EXPLAINED = text("SELECT current_setting('explained.plan')")
+_PARAMETER = re.compile(r"\$(\d+)")
 _COLUMNS = text(
     "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(quote_ident(:name)) AND attnum > 0 AND NOT attisdropped"
 )
@@ -75,17 +69,31 @@ class Explainer:
         async with self._tenants.reading(context) as session:
             await session.execute(text(f"SET LOCAL statement_timeout = {_ANSWER_WITHIN_MS}"))
             connection = await session.connection()
-            tag = f"$q{secrets.token_hex(8)}$"
-            # From within the server: the driver's protocol wants a value for each parameter, and plans with those values.
-            asked = f"{tag}EXPLAIN (GENERIC_PLAN, FORMAT JSON) {statement}{tag}"
-            await connection.exec_driver_sql(f"DO $do${_BLOCK.replace('?', asked)}$do$")
-            plan: dict[str, Any] = json.loads(await session.scalar(_EXPLAINED) or "")[0]["Plan"]
+            plan = await _generic_plan(connection, statement)
             wanted = []
             for table, condition in filters(plan):
                 columns = set((await session.scalars(_COLUMNS, {"name": table})).all())
                 if index := wanted_index(table, condition, columns):
                     wanted.append(index)
         return plan, wanted
+
+
+async def _generic_plan(connection: AsyncConnection, statement: str) -> dict[str, Any]:
+    """EXPLAIN (GENERIC_PLAN) would do, but the driver's protocol gives it values, NULLs, and it plans with those."""
+    # Prepared statements outlive the transaction: nobody else can guess this one's name, and it goes in any case.
+    name = f"s{secrets.token_hex(16)}"
+    count = max((int(number) for number in _PARAMETER.findall(statement)), default=0)
+    values = f"({', '.join(['NULL'] * count)})" if count else ""
+    await connection.exec_driver_sql("SET LOCAL plan_cache_mode = force_generic_plan")
+    await connection.exec_driver_sql(f"PREPARE {name} AS {statement}")
+    try:
+        async with connection.begin_nested():
+            found = await connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) EXECUTE {name}{values}")
+            document = found.scalar_one()
+    finally:
+        await connection.exec_driver_sql(f"DEALLOCATE {name}")
+    plan: dict[str, Any] = (json.loads(document) if isinstance(document, str) else document)[0]["Plan"]
+    return plan
 
 
 def filters(plan: dict[str, Any]) -> Iterator[tuple[str, str]]:
