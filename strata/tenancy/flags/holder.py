@@ -84,7 +84,8 @@ class Flags:
     # Keeping up
 
     async def start(self) -> None:
-        await self._refresh()
+        """A process that cannot read its flags at the start does not start: the error is its caller's."""
+        await self._read()
         self._keeper = asyncio.create_task(self._keep())
 
     async def close(self) -> None:
@@ -113,19 +114,22 @@ class Flags:
 
     async def _refresh(self) -> bool:
         try:
-            async with self._catalog.connect() as connection:
-                found = await read_flags(connection)
+            await self._read()
         except (SQLAlchemyError, OSError) as error:
             # What is held goes on serving; the keeper asks again.
             log.warning("flags.catalog_unavailable", error=type(error).__name__)
             return False
+        return True
+
+    async def _read(self) -> None:
+        async with self._catalog.connect() as connection:
+            found = await read_flags(connection)
         self._read_at = time.monotonic()
         # A catalog restored from a backup has a lower version than was announced: it is the truth all the same.
         self._wanted = min(self._wanted, found.version)
         if found.version != self.version:
             self._collect()
             self._set = CompiledSet(found)
-        return True
 
     def _hear(self, message: bytes) -> None:
         try:

@@ -103,4 +103,4 @@ async def test_a_tenant_sees_its_plan_and_what_is_in_use(
         skus = next(each for each in found["limits"] if each["name"] == "skus")
         assert skus == {"name": "skus", "amount": 200_000, "used": 1, "sources": ["plan business v1"]}
         assert "Plan business" in (await client.get("/account/plan", headers=HTML)).text
-        assert (await client.get("/account", headers=HTML)).headers["location"] == "/account/plan"
+        assert (await client.get("/account", headers=HTML)).headers["location"] == "/account/settings"
