@@ -227,7 +227,7 @@ async def test_a_session_setting_does_not_reach_the_next_client(
             )
             return tuple(found.one())
 
-    assert set(await asyncio.gather(*(look() for _ in range(20)))) == {("on", "UTC", 'shared, pg_temp')}
+    assert set(await asyncio.gather(*(look() for _ in range(20)))) == {("on", "UTC", "shared, pg_temp")}
 
 
 @pytest.mark.pgbouncer
