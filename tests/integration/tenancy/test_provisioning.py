@@ -278,11 +278,21 @@ async def test_a_deletion_waits_for_who_is_inside(runtime: Runtime, tenant_on: T
     async with runtime.tenants.transaction(tenant) as session:
         await session.execute(text("INSERT INTO product (sku, name) VALUES ('last', 'x')"))
         deleting = asyncio.create_task(runtime.provisioning.delete(tenant.slug, ACTOR))
-        await asyncio.sleep(0.2)
+        while await _gets_in(runtime, tenant):  # noqa: ASYNC110 - what is waited for is in the database
+            await asyncio.sleep(0.02)
         assert not deleting.done()
         await _nobody_else_gets_in(runtime, tenant)
     removal = await deleting
     assert not any(removal.remains.values())
+
+
+async def _gets_in(runtime: Runtime, tenant: TenantContext) -> bool:
+    try:
+        async with runtime.tenants.transaction(tenant) as session:
+            await session.execute(text("SELECT 1"))
+    except TenantClosingError:
+        return False
+    return True
 
 
 async def _nobody_else_gets_in(runtime: Runtime, tenant: TenantContext) -> None:

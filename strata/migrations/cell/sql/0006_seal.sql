@@ -24,6 +24,17 @@ CREATE TRIGGER derive_capability BEFORE INSERT OR UPDATE ON strata.fence
     FOR EACH ROW EXECUTE FUNCTION strata.derive_capability();
 UPDATE strata.fence SET epoch = epoch;
 
+-- A new secret of the cell shuts out whoever presents what was derived from the old one.
+CREATE FUNCTION strata.derive_capabilities() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE strata.fence SET epoch = epoch;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER derive_capabilities AFTER UPDATE ON strata.secret
+    FOR EACH STATEMENT EXECUTE FUNCTION strata.derive_capabilities();
+
 -- «schema epoch tenant»: the schema's end is unmistakable, and the rest is of fixed length, to be taken from the right.
 CREATE FUNCTION strata.seal(p_tenant uuid, p_epoch bigint, p_schema name) RETURNS text
     LANGUAGE sql IMMUTABLE AS $$
@@ -184,7 +195,8 @@ $$;
 -- squawk-ignore ban-drop-function
 DROP FUNCTION strata.seal(text, text, bytea, bytea);
 
-REVOKE ALL ON FUNCTION strata.derive_capability(), strata.seal(uuid, bigint, name), strata.refuse_unentered() FROM PUBLIC;
+REVOKE ALL ON FUNCTION strata.derive_capability(), strata.derive_capabilities(), strata.seal(uuid, bigint, name),
+    strata.refuse_unentered() FROM PUBLIC;
 REVOKE ALL ON PROCEDURE strata.enter_tenant(uuid, bigint, bytea) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION strata.refuse_unentered() TO PUBLIC;
 GRANT EXECUTE ON PROCEDURE strata.enter_tenant(uuid, bigint, bytea) TO PUBLIC;
