@@ -260,7 +260,9 @@ class _Pipe:
 
     async def put(self, chunk: bytes) -> None:
         self.size_bytes += len(chunk)
-        self._deadline.reschedule(asyncio.get_running_loop().time() + STALLED_S)
+        # What arrives while the deadline strikes comes too late: one that has struck cannot be put off.
+        if not self._deadline.expired():
+            self._deadline.reschedule(asyncio.get_running_loop().time() + STALLED_S)
         await self._chunks.put(chunk)
 
     async def end(self) -> None:
