@@ -33,7 +33,6 @@ POLICY_HEADER, STANDING_HEADER = "RateLimit-Policy", "RateLimit"
 _SHA = hashlib.sha1(TAKE.encode(), usedforsecurity=False).hexdigest()
 _MOST_ALLOWANCES = 10_000
 _FORGET_AFTER_S = 60.0
-_TRIES = 4
 _SLOW_FOR_S = 1.0
 
 Answer = list[int]
@@ -165,7 +164,8 @@ class RateLimiter:
         until = self._clock() + self._settings.redis_patience_s
         allowance.waiting += 1
         try:
-            for _ in range(_TRIES):
+            # Again and again while Redis answers: what came may have been spent by other keys of the tenant.
+            while True:
                 now = self._clock()
                 empty = [bucket for bucket in allowance.buckets if now < bucket.empty_until]
                 if empty:
