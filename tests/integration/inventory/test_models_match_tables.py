@@ -10,6 +10,8 @@ from sqlalchemy.dialects import postgresql
 
 from strata.inventory.aggregates.models import WarehouseStock, WarehouseStockBasis
 from strata.inventory.alerts.models import StockAlert, StockThreshold
+from strata.inventory.approvals.models import MovementRequest
+from strata.inventory.custom.models import CustomValue
 from strata.inventory.idempotency import IdempotencyRow
 from strata.inventory.imports.models import ImportBatch, ImportChunk, ImportRefusal, ImportRun
 from strata.inventory.locations.models import Bin, Warehouse, Zone
@@ -18,6 +20,7 @@ from strata.inventory.products.models import Product
 from strata.inventory.quotas import QuotaCounter
 from strata.inventory.stock.models import StockBalance, StockLedgerLine
 from strata.runtime import Runtime
+from strata.tenancy.audit.models import AuditEntryRow
 from strata.tenancy.events.models import DeadLetter, EventMark
 from strata.tenancy.jobs.models import JobRun
 from strata.tenancy.model import Tier
@@ -45,6 +48,9 @@ MODELS: tuple[type[TenantModel], ...] = (
     WarehouseStockBasis,
     StockThreshold,
     StockAlert,
+    CustomValue,
+    MovementRequest,
+    AuditEntryRow,
 )
 
 _COLUMNS = """
