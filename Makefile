@@ -25,7 +25,7 @@ run: setup ## Start Strata with its own PostgreSQL and Redis under .strata
 	@exec $(BIN)/strata up $(ARGS)
 
 test: setup ## The tests, without the slow ones
-	@exec $(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 $(ARGS)
+	@exec $(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 test-slow: setup ## The slow tests alone
 	@exec $(BIN)/python -m pytest -m slow --timeout 900 $(ARGS)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +21,12 @@ from tests.servers import PostgresServer, RedisServer, TestServers
 hypothesis_settings.register_profile("strata", deadline=None)
 hypothesis_settings.load_profile("strata")
 
+# Nothing here is to outlast the run, and a build machine's disk is slow: servers and files stand in memory where there is
+# plenty of it.
+_MEMORY, _PLENTY = Path("/dev/shm"), 8 * 2**30  # noqa: S108 - what is made there has names of tempfile
+if "TMPDIR" not in os.environ and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _PLENTY:
+    tempfile.tempdir = str(_MEMORY)
+
 # Unconfigured, structlog prints to standard output, where commands that run in this process print their document: a
 # line of another test's runtime would get into it. So lines go to `logging`, which pytest shows beside a failure.
 structlog.configure(
@@ -28,6 +38,12 @@ structlog.configure(
     ],
     logger_factory=structlog.stdlib.LoggerFactory(),
 )
+
+
+def pytest_collection_finish() -> None:
+    """What stands now stays: thousands of tests that each collection of garbage need not look at."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import uvicorn
 
@@ -16,38 +12,22 @@ from strata.app import create_app
 from strata.platform.settings import Settings
 from strata.runtime import open_runtime
 from tests.builders.command import clean_environment, environment_for
+from tests.builders.forked import Forked, forked
 from tests.builders.platform import Platform
 
 START_WITHIN_S = 60.0
 
 
 @asynccontextmanager
-async def application(platform: Platform, port: int) -> AsyncIterator[asyncio.subprocess.Process]:
+async def application(platform: Platform, port: int) -> AsyncIterator[Forked]:
     """Answers when the block begins; killed at its end if it still runs."""
-    environment = environment_for(platform) | {
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-        "STRATA_FENCE__WAIT_S": "30",
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.builders.application",
-        str(port),
-        env=clean_environment(environment),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
+    environment = environment_for(platform) | {"STRATA_FENCE__WAIT_S": "30"}
+    async with forked(_main, port, environment=clean_environment(environment)) as process:
         async with asyncio.timeout(START_WITHIN_S):
             while not await _listens(port):
                 assert process.returncode is None, "the application has ended"
                 await asyncio.sleep(0.05)
         yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
 
 
 async def _listens(port: int) -> bool:
@@ -63,7 +43,3 @@ async def _main(port: int) -> None:
     async with open_runtime(Settings()) as runtime:
         config = uvicorn.Config(create_app(runtime), port=port, log_config=None, lifespan="off", ws="none")
         await uvicorn.Server(config).serve()
-
-
-if __name__ == "__main__":
-    asyncio.run(_main(int(sys.argv[1])))

@@ -19,7 +19,8 @@ from strata.tenancy.context import TenantContext
 from tests.builders.inventory import stocked
 from tests.builders.site import Site
 
-PAUSE_S = 0.05
+# Between a client's writes: the clients share the processors with what they disturb.
+PAUSE_S = 0.2
 
 
 class Act(StrEnum):

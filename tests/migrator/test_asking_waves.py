@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from strata.app import create_app
+from strata.runtime import Runtime
 from strata.tenancy.context import TenantContext
 from strata.tenancy.model import Tier
 from tests.builders.command import Command, environment_for
@@ -19,7 +20,13 @@ NIGHT = ("--window", "01:00-05:00", "--time-zone", "Asia/Bangkok")
 
 
 @pytest.fixture
-def typed(moving_platform: Platform, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def typed(
+    moving_platform: Platform,
+    moving_runtime: Runtime,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Command:
+    del moving_runtime  # The platform must stand, whichever test comes first.
     for name, value in environment_for(moving_platform).items():
         monkeypatch.setenv(name, value)
     return Command(capsys)
@@ -76,9 +83,7 @@ async def test_a_wave_by_the_command_line(typed: Command, movers: Movers, there:
         (("--to", "shared", "--from-cell", "cell-1", "--window", "01:00-05:00", "--time-zone", "Mars"), "no-window"),
     ],
 )
-async def test_what_is_no_wave_is_said_in_a_sentence(
-    typed: Command, moving_platform: Platform, words: tuple[str, ...], code: str
-) -> None:
+async def test_what_is_no_wave_is_said_in_a_sentence(typed: Command, words: tuple[str, ...], code: str) -> None:
     said = await typed("migrate", "wave", *words, "--dry-run", "--json")
     assert (said.code, said.error["code"]) == (1, code)
     assert (await typed("migrate", "waves", "show", "no-such", "--json")).error["code"] == "unknown-wave"

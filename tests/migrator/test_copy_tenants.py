@@ -71,8 +71,13 @@ async def dedicated_home(runtime: Runtime, context: TenantContext) -> Home:
     return Home(context.id, name, Tier.DEDICATED, schema_for(Tier.DEDICATED, context.id), url)
 
 
-@pytest.mark.parametrize("target_tier", list(Tier))
-@pytest.mark.parametrize("source_tier", list(Tier))
+QUICK = {(Tier.SHARED, Tier.SHARED), (Tier.SCHEMA, Tier.DEDICATED), (Tier.DEDICATED, Tier.SCHEMA)}
+
+
+@pytest.mark.parametrize(
+    ("source_tier", "target_tier"),
+    [pytest.param(a, b, marks=[] if (a, b) in QUICK else [pytest.mark.slow]) for a in Tier for b in Tier],
+)
 async def test_from_every_tier_to_every_tier(ground: Runtime, source_tier: Tier, target_tier: Tier) -> None:
     tenant_on = Tenantry(ground)
     context, neighbour = await tenant_on(source_tier), await tenant_on(Tier.SHARED, cell=SECOND_CELL)

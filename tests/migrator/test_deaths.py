@@ -38,17 +38,22 @@ _INSIDE = [
 ]
 EVERY_POINT = [*(f"{step}.{at}" for step in _STEPS for at in ("begin", "done", "advanced")), *_INSIDE, *_WINDOW]
 # The others are walked in `make test-slow`.
-QUICK_POINTS = ["copying.slot", "cutting_over.closed", "cutting_over.opened", "retaining.begin"]
+QUICK_POINTS: list[tuple[str, ...]] = [
+    ("copying.slot", SECOND_CELL),
+    ("cutting_over.opened", SECOND_CELL),
+]
 BACKWARD = [f"rolling_back.{at}" for at in ("begin", "closed", "drained", "applied", "opened", "done", "advanced")]
 WITHDRAWING = [f"withdrawing.{at}" for at in ("begin", "retired", "removed", "done")]
 
 
-def _points(quick: list[str], every: list[str]) -> list[object]:
-    return [pytest.param(p, marks=[] if p in quick else [pytest.mark.slow]) for p in every]
+def _points(quick: list[tuple[str, ...]], every: list[tuple[str, ...]]) -> list[object]:
+    return [pytest.param(*p, marks=[] if p in quick else [pytest.mark.slow]) for p in every]
 
 
-@pytest.mark.parametrize("cell", [FIRST_CELL, SECOND_CELL])
-@pytest.mark.parametrize("point", _points(QUICK_POINTS, EVERY_POINT))
+@pytest.mark.parametrize(
+    ("point", "cell"),
+    _points(QUICK_POINTS, [(point, cell) for point in EVERY_POINT for cell in (FIRST_CELL, SECOND_CELL)]),
+)
 async def test_killed(
     movers: Movers,
     moving_platform: Platform,
@@ -70,7 +75,7 @@ async def test_killed(
     await neighbour.assert_untouched()
 
 
-@pytest.mark.parametrize("point", _points(["cutting_over.opened", "copying.copied"], EVERY_POINT))
+@pytest.mark.parametrize("point", _points([("cutting_over.opened",)], [(point,) for point in EVERY_POINT]))
 async def test_asleep_while_another_takes_over_and_then_awake(
     movers: Movers, moving_platform: Platform, mover_tenant: Tenantry, moving_site: Site, point: str
 ) -> None:

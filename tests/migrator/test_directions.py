@@ -11,12 +11,12 @@ from tests.builders.site import Site
 from tests.builders.traffic import assert_kept, traffic
 
 QUICK = [
-    (Tier.SHARED, Tier.SCHEMA, FIRST_CELL),
-    (Tier.SHARED, Tier.DEDICATED, SECOND_SERVER),
     (Tier.SCHEMA, Tier.SCHEMA, SECOND_CELL),
     (Tier.DEDICATED, Tier.SHARED, SECOND_CELL),
 ]
 SLOW = [
+    (Tier.SHARED, Tier.SCHEMA, FIRST_CELL),
+    (Tier.SHARED, Tier.DEDICATED, SECOND_SERVER),
     (Tier.SHARED, Tier.SCHEMA, SECOND_CELL),
     (Tier.SHARED, Tier.SHARED, SECOND_CELL),
     (Tier.SHARED, Tier.DEDICATED, FIRST_SERVER),

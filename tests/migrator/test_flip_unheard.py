@@ -22,7 +22,7 @@ from tests.builders.traffic import assert_kept, traffic
         Loss.ANSWER_CUT,
         pytest.param(Loss.REQUEST_CUT, marks=pytest.mark.slow),
         pytest.param(Loss.ANSWER_SILENT, marks=pytest.mark.slow),
-        Loss.REQUEST_SILENT,
+        pytest.param(Loss.REQUEST_SILENT, marks=pytest.mark.slow),
     ],
     ids=lambda loss: loss.name.lower(),
 )

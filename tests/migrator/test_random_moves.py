@@ -24,6 +24,7 @@ from strata.migrator.phases import Phase, Wish
 from strata.platform.errors import StrataError
 from strata.tenancy.context import TenantContext
 from strata.tenancy.model import Tier
+from tests.builders.forked import Forked
 from tests.builders.move_worker import has_stopped, move_worker, wake
 from tests.builders.moving import Movers, Neighbour
 from tests.builders.platform import (
@@ -190,7 +191,7 @@ async def _disturbed(movers: Movers, platform: Platform, move: Move, draw: Draw)
                 waking.cancel()
 
 
-async def _struck(movers: Movers, move: Move, worker: asyncio.subprocess.Process, draw: Draw) -> None:
+async def _struck(movers: Movers, move: Move, worker: Forked, draw: Draw) -> None:
     """Return when the fault has happened, or can happen no more."""
     happened = asyncio.create_task(_killed(worker) if draw.fault is Fault.KILL else has_stopped(worker))
     rested = asyncio.create_task(_rested(movers, move))
@@ -202,7 +203,7 @@ async def _struck(movers: Movers, move: Move, worker: asyncio.subprocess.Process
         await asyncio.gather(happened, rested, return_exceptions=True)
 
 
-async def _killed(worker: asyncio.subprocess.Process) -> None:
+async def _killed(worker: Forked) -> None:
     assert await worker.wait() == -signal.SIGKILL
 
 
@@ -214,7 +215,7 @@ async def _rested(movers: Movers, move: Move) -> None:
         await asyncio.sleep(0.1)
 
 
-async def _wake_later(worker: asyncio.subprocess.Process) -> None:
+async def _wake_later(worker: Forked) -> None:
     await asyncio.sleep(_ASLEEP_S)
     if worker.returncode is None:
         wake(worker)

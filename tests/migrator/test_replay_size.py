@@ -30,7 +30,7 @@ async def items(postgres_server: PostgresServer, second_postgres_server: Postgre
         yield made
 
 
-@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("streaming", [pytest.param(False, marks=pytest.mark.slow), True])
 async def test_memory_does_not_follow_the_size_of_a_transaction(items: Crossing, *, streaming: bool) -> None:
     if streaming:
         await items.source.execute(f"ALTER DATABASE {items.name} SET logical_decoding_work_mem = '64kB'")

@@ -17,13 +17,14 @@ from tests.builders.traffic import assert_kept, traffic
 CODES = {"product": "moving-table-changed", "idempotency": "verification-failed"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("table", "point"),
     [
-        pytest.param("product", "copying.slot", marks=pytest.mark.slow),
+        ("product", "copying.slot"),
         ("product", "catching_up.begin"),
         ("idempotency", "copying.copied"),
-        pytest.param("idempotency", "catching_up.begin", marks=pytest.mark.slow),
+        ("idempotency", "catching_up.begin"),
     ],
 )
 async def test_a_column_that_is_added_meanwhile_ends_the_move_and_not_the_tenant(

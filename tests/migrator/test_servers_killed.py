@@ -81,6 +81,7 @@ async def test_a_server_that_dies_while_the_way_back_is_kept_open(ground: Breaka
     assert await movers.homes_of(context) == {here: ["shared"]}
 
 
+@pytest.mark.slow
 async def test_worker_redis_and_catalog_gone_for_a_while_in_retaining(ground: Breakable) -> None:
     """Nothing is lost by a worker's absence, and one that is there again takes the move up within seconds."""
     movers = ground.movers

@@ -30,7 +30,6 @@ POINTS = [
     "cutting_over.closed",
     "cutting_over.drained",
 ]
-QUICK = {("walsender", "cutting_over.closed"), ("applier", "verifying.slot")}
 
 
 async def sever(movers: Movers, move: Move, what: str, cell: str) -> int:
@@ -40,13 +39,10 @@ async def sever(movers: Movers, move: Move, what: str, cell: str) -> int:
         return len(await admin.fetch(WALSENDER if what == "walsender" else APPLIER, stem))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "point"),
-    [
-        pytest.param(what, point, marks=[] if (what, point) in QUICK else [pytest.mark.slow])
-        for what in ("walsender", "applier")
-        for point in POINTS
-    ],
+    [(what, point) for what in ("walsender", "applier") for point in POINTS],
 )
 async def test_severed_before_the_flip(
     movers: Movers, mover_tenant: Tenantry, moving_site: Site, what: str, point: str

@@ -172,7 +172,8 @@ async def test_nothing_begins_outside_its_hours(movers: Movers, mover_tenant: Te
     await movers.runtime.waves.ask(wave.id, WaveWish.CANCEL, ACTOR)
 
 
-@pytest.mark.parametrize("point", ["wave.begun", pytest.param("copying.done", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("point", ["wave.begun", "copying.done"])
 async def test_another_worker_goes_on_when_one_is_killed(
     movers: Movers, mover_tenant: Tenantry, moving_platform: Platform, point: str
 ) -> None:
@@ -188,6 +189,7 @@ async def test_another_worker_goes_on_when_one_is_killed(
     assert await moves_of(movers, tenants) == Counter(each.slug for each in tenants)
 
 
+@pytest.mark.slow
 async def test_a_worker_that_slept_begins_nothing_twice(movers: Movers, mover_tenant: Tenantry) -> None:
     """Its lease has run out and another drives; what it was about to begin is not begun."""
     tenants = [await mover_tenant(Tier.SHARED) for _ in range(2)]

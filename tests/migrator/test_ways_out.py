@@ -18,7 +18,12 @@ from tests.builders.platform import ACTOR, SECOND_CELL, SECOND_SERVER, Tenantry,
 from tests.builders.site import Site
 from tests.builders.traffic import assert_kept, traffic
 
-BACK = [(Tier.SHARED, Tier.SCHEMA, {}), (Tier.SCHEMA, Tier.DEDICATED, {"server": SECOND_SERVER})]
+BACK = [
+    pytest.param(Tier.SHARED, Tier.SCHEMA, {}, marks=pytest.mark.slow),
+    (Tier.SCHEMA, Tier.DEDICATED, {"server": SECOND_SERVER}),
+]
+
+SLOW_TO_CANCEL = [Phase.PREPARING, Phase.CATCHING_UP, Phase.VERIFYING, Phase.READY]
 
 
 @pytest.mark.parametrize(("tier", "to", "place"), BACK, ids=str)
@@ -50,7 +55,9 @@ async def test_a_rollback_keeps_what_was_written_since_and_the_tenant_may_move_a
     assert await movers.remains(moved.id) == {}
 
 
-@pytest.mark.parametrize("phase", [Phase.PREPARING, Phase.COPYING, Phase.CATCHING_UP, Phase.VERIFYING, Phase.READY])
+@pytest.mark.parametrize(
+    "phase", [Phase.COPYING, *(pytest.param(each, marks=pytest.mark.slow) for each in SLOW_TO_CANCEL)]
+)
 async def test_cancelled_in_any_phase_nothing_is_left(movers: Movers, mover_tenant: Tenantry, phase: Phase) -> None:
     context = await mover_tenant(Tier.SHARED)
     await stocked(movers.runtime, context, on_hand=3)

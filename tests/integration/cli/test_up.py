@@ -1,7 +1,7 @@
 """`strata up` from nothing, killed, refused, interrupted: as processes of their own, with servers of their own.
 
-Each start makes servers and a platform anew, which takes several seconds; of the quick run are a whole life, with a kill
-in it, and a dead server in test_up_worker.
+Each start makes servers and a platform anew, which takes several seconds; of the quick run is a whole life, with a kill
+in it; a dead server is in test_up_worker.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SLEEPERS = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
 
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
-    """Directly under /tmp: PostgreSQL's account must get there when the tests run as root."""
+    """Directly under the folder for such: PostgreSQL's account must get there when the tests run as root."""
     with tempfile.TemporaryDirectory(prefix="strata-up-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "data"
         path.parent.chmod(0o711)
@@ -314,6 +314,7 @@ async def test_a_busy_port_is_told_before_anything_starts(data_dir: Path) -> Non
     assert not (data_dir / "postgres-1" / "data").exists()
 
 
+@pytest.mark.slow
 async def test_servers_that_are_named_are_used(
     postgres_server: PostgresServer, second_postgres_server: PostgresServer, redis_server: RedisServer, tmp_path: Path
 ) -> None:

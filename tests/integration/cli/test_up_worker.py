@@ -26,7 +26,7 @@ IS_DONE = "SELECT status = 'succeeded' FROM jobs.procrastinate_jobs WHERE id = $
 
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
-    """Directly under /tmp: PostgreSQL's account must get there when the tests run as root."""
+    """Directly under the folder for such: PostgreSQL's account must get there when the tests run as root."""
     with tempfile.TemporaryDirectory(prefix="strata-up-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "data"
         path.parent.chmod(0o711)
@@ -77,6 +77,7 @@ async def answers_again(dsn: str) -> None:
                 return
 
 
+@pytest.mark.slow
 async def test_it_serves_comes_back_and_stops_with_the_rest(data_dir: Path) -> None:
     async with up("--port", "0", "--no-demo", data_dir=data_dir) as strata:
         dsn = (await strata.until("ready"))["postgres"]["dsn"]
@@ -111,6 +112,7 @@ async def test_it_ends_when_strata_up_is_killed(data_dir: Path) -> None:
                 await asyncio.sleep(0.05)
 
 
+@pytest.mark.slow
 async def test_a_worker_of_ones_own_beside_it(data_dir: Path) -> None:
     async with up("--port", "0", "--no-demo", "--no-worker", data_dir=data_dir) as strata:
         dsn = (await strata.until("ready"))["postgres"]["dsn"]

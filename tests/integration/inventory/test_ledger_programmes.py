@@ -183,7 +183,7 @@ def _sums(deltas: Any) -> dict[Key, int]:  # noqa: ANN401 - pairs of key and num
     return sums
 
 
-@pytest.mark.parametrize("tier", [Tier.SHARED, Tier.SCHEMA])
+@pytest.mark.parametrize("tier", [pytest.param(Tier.SHARED, marks=pytest.mark.slow), Tier.SCHEMA])
 async def test_every_programme_adds_up_and_touches_nobody_else(
     runtime: Runtime, tenant_on: Tenantry, tier: Tier
 ) -> None:

@@ -80,6 +80,7 @@ async def test_straight(runtime: Runtime, tenants: list[TenantContext], seed: in
         await survives(other, tenants, seed=seed)
 
 
+@pytest.mark.slow
 async def test_over_http(runtime: Runtime, tenants: list[TenantContext]) -> None:
     async with second_process(runtime, pool=POOL) as other, serving(other) as site:
         await survives_over_http(site, tenants, seed=5)
@@ -141,7 +142,7 @@ async def pooled_tenants(pooled: Runtime) -> list[TenantContext]:
 
 
 @pytest.mark.pgbouncer
-@pytest.mark.parametrize("seed", [3, *(pytest.param(more, marks=pytest.mark.slow) for more in (4, 11, 12, 13, 14))])
+@pytest.mark.parametrize("seed", [pytest.param(each, marks=pytest.mark.slow) for each in (3, 4, 11, 12, 13, 14)])
 async def test_through_pgbouncer(pooled: Runtime, pooled_tenants: list[TenantContext], seed: int) -> None:
     await survives(pooled, pooled_tenants, seed=seed)
     await nothing_is_left_on_any_server_connection(pooled)

@@ -79,10 +79,11 @@ class _OnPurpose(Exception):  # noqa: N818 - a test's way out
 Work = Callable[[Runtime, TenantContext, str], Coroutine[Any, Any, None]]
 
 
-@pytest.mark.parametrize(
-    "work", [write, savepoints, serializable, stream, fail, from_nothing], ids=lambda w: w.__name__
-)
-@pytest.mark.parametrize("tier", [Tier.SHARED, Tier.SCHEMA])
+WORKS: list[Work] = [write, savepoints, serializable, stream, fail, from_nothing]
+
+
+@pytest.mark.parametrize("work", WORKS, ids=lambda work: work.__name__)
+@pytest.mark.parametrize("tier", [pytest.param(Tier.SHARED, marks=pytest.mark.slow), Tier.SCHEMA])
 async def test_at_every_await(
     single: Runtime, tenant_on: Tenantry, work: Work, tier: Tier, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -284,7 +284,7 @@ async def test_no_write_is_committed_behind_a_fence(
     """Writers tag rows with the epoch they entered at; what the fence's holder counts for an epoch is all there will
     ever be."""
     tenant = await tenant_on(Tier.SHARED)
-    flips, counted = 60, dict[int, int]()
+    flips, counted = 25, dict[int, int]()
     current, stop = [tenant.placement.epoch], asyncio.Event()
 
     async def writer(number: int) -> None:

@@ -24,7 +24,9 @@ async def load(runtime: Runtime, context: TenantContext, *, opening_stock: bool)
     )
 
 
-@pytest.mark.parametrize("tier", Tier)
+@pytest.mark.parametrize(
+    "tier", [Tier.SHARED, *(pytest.param(each, marks=pytest.mark.slow) for each in (Tier.SCHEMA, Tier.DEDICATED))]
+)
 async def test_with_opening_stock_every_sale_is_posted(runtime: Runtime, tenant_on: Tenantry, tier: Tier) -> None:
     context = await tenant_on(tier)
     summary = await load(runtime, context, opening_stock=True)

@@ -121,7 +121,9 @@ async def worker_process(platform: Platform) -> AsyncIterator[asyncio.subprocess
             await draining
 
 
-@pytest.mark.parametrize("tier", Tier)
+@pytest.mark.parametrize(
+    "tier", [Tier.DEDICATED, *(pytest.param(each, marks=pytest.mark.slow) for each in (Tier.SHARED, Tier.SCHEMA))]
+)
 async def test_undisturbed_it_ends_as_by_the_command(
     runtime: Runtime, slow: Runtime, inventory_app: StrataApp, tenant_on: Tenantry, wanted: Books, tier: Tier
 ) -> None:
@@ -208,6 +210,7 @@ async def test_cancelled_while_it_is_read_the_worker_is_free_again(
         assert (await ended(runtime, job.id)).state is JobState.SUCCEEDED
 
 
+@pytest.mark.slow
 async def test_of_two_workers_each_batch_is_posted_by_one(
     runtime: Runtime, slow: Runtime, inventory_app: StrataApp, tenant_on: Tenantry, wanted: Books
 ) -> None:
@@ -268,6 +271,7 @@ async def test_what_a_person_has_to_mend_is_said_and_then_it_is_resumed(
     assert await books(runtime, other) == wanted
 
 
+@pytest.mark.slow
 async def test_planned_by_two_at_once_no_part_is_missing(
     runtime: Runtime, inventory_app: StrataApp, tenant_on: Tenantry
 ) -> None:
@@ -319,6 +323,7 @@ async def test_a_part_that_is_missing_is_never_passed_over(
     assert await books(runtime, context) == wanted
 
 
+@pytest.mark.slow
 async def test_having_been_put_off_often_it_may_still_fail_as_often_as_others(
     runtime: Runtime, slow: Runtime, inventory_app: StrataApp, tenant_on: Tenantry, wanted: Books
 ) -> None:
@@ -341,7 +346,7 @@ async def test_having_been_put_off_often_it_may_still_fail_as_often_as_others(
     assert await books(runtime, context) == wanted
 
 
-@pytest.mark.parametrize("stage", ["plan", "batch"])
+@pytest.mark.parametrize("stage", [pytest.param("plan", marks=pytest.mark.slow), "batch"])
 async def test_an_import_whose_job_is_dead_says_so_and_can_be_resumed(
     runtime: Runtime, slow: Runtime, inventory_app: StrataApp, tenant_on: Tenantry, wanted: Books, stage: str
 ) -> None:

@@ -132,6 +132,7 @@ async def test_killed_again_and_again_it_ends_as_if_it_had_not_been(
     assert await books(runtime, context) == wanted
 
 
+@pytest.mark.slow
 async def test_cancelled_anywhere_it_ends_as_if_it_had_not_been(
     runtime: Runtime, tenant_on: Tenantry, sales: SourceFile
 ) -> None:
@@ -152,6 +153,7 @@ async def test_cancelled_anywhere_it_ends_as_if_it_had_not_been(
     assert await books(runtime, context) == wanted
 
 
+@pytest.mark.slow
 async def test_of_two_at_once_one_imports_and_the_other_is_refused_or_finds_it_done(
     runtime: Runtime, platform: Platform, tenant_on: Tenantry, sales: SourceFile
 ) -> None:
@@ -171,6 +173,7 @@ async def test_of_two_at_once_one_imports_and_the_other_is_refused_or_finds_it_d
     assert await books(runtime, context) == wanted
 
 
+@pytest.mark.slow
 async def test_with_its_connections_cut_it_ends_as_if_they_had_not_been(
     runtime: Runtime, tenant_on: Tenantry, sales: SourceFile
 ) -> None:
