@@ -86,6 +86,19 @@ class FailedOverError(PutOffError):
         )
 
 
+class StandbyBehindError(PutOffError):
+    """The only other copy of the tenant is not taken away before the standbys of its home have their own."""
+
+    code = "standby-behind"
+    title = "A standby has not got the tenant yet"
+
+    def __init__(self, cell: str, names: Sequence[str]) -> None:
+        super().__init__(
+            f"The other home is kept until the standbys of {cell} have the tenant too; behind: {', '.join(names)}. Of one "
+            "that will not come back, drop the replication slot."
+        )
+
+
 class HomeLostError(ConflictError):
     """After the flip: the cell does not let the tenant in where the catalog says that it lives."""
 

@@ -180,6 +180,29 @@ async def test_a_way_back_that_keeps_too_much_of_the_log_ends_the_retention(
     assert ended.detail["code"] == "way-back-lost"
 
 
+async def test_the_old_home_is_kept_until_the_new_ones_standbys_have_the_tenant(
+    movers: Movers, mover_tenant: Tenantry
+) -> None:
+    """Promoted without it, and with the old home gone, such a standby would leave the tenant nowhere."""
+    context = await mover_tenant(Tier.SHARED)
+    await stocked(movers.runtime, context, skus=1)
+    async with admin_of(movers.runtime, SECOND_CELL) as admin:
+        await admin.execute("SELECT pg_create_physical_replication_slot('a_standby_that_is_away', true)")
+        try:
+            move = await movers.start(context, Tier.SHARED, cell=SECOND_CELL)
+            async with movers.keeping():
+                waiting = await movers.waiting(move, "a_standby_that_is_away")
+                assert waiting.phase is Phase.COMPLETING
+                assert set(await movers.homes_of(context)) == {FIRST_CELL, SECOND_CELL}
+                await admin.execute("SELECT pg_drop_replication_slot('a_standby_that_is_away')")
+                await movers.until(move, Phase.COMPLETED)
+        finally:
+            await admin.execute(
+                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name ~ '^a_standby'"
+            )
+    assert await movers.homes_of(context) == {SECOND_CELL: ["shared"]}
+
+
 async def test_a_read_only_tenant_moves_too(movers: Movers, mover_tenant: Tenantry) -> None:
     context = await mover_tenant(Tier.SHARED)
     await stocked(movers.runtime, context, on_hand=1)

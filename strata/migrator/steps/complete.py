@@ -8,7 +8,7 @@ from strata.migrator.models import Side
 from strata.migrator.phases import Phase
 from strata.migrator.steps.removal import remove_home, wait_for_events
 from strata.migrator.steps.roll_back import left_at
-from strata.migrator.steps.settling import require_home
+from strata.migrator.steps.settling import require_home, require_standbys
 from strata.migrator.transitions import Advance
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ class Complete:
     async def check(self, work: Work) -> None:
         """The old home is the only other one. Each destructive act checks for itself besides, in its own transaction."""
         await require_home(work, work.target, left_at(work))
+        await require_standbys(work, work.target)
 
     async def run(self, work: Work) -> Advance:
         await work.streams.close_all()

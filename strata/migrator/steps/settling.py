@@ -6,13 +6,23 @@ import time
 from typing import TYPE_CHECKING
 
 from strata.migrator import fence
-from strata.migrator.errors import HomeLostError
+from strata.migrator.errors import HomeLostError, StandbyBehindError
 from strata.migrator.faults import reached
 
 if TYPE_CHECKING:
     from strata.migrator.sites import End
     from strata.migrator.streams import Direction
     from strata.migrator.work import Work
+
+
+_BEHIND = """
+SELECT application_name FROM pg_catalog.pg_stat_replication r
+WHERE state IN ('streaming', 'catchup') AND flush_lsn < $1::text::pg_lsn
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_replication_slots s WHERE s.active_pid = r.pid AND s.slot_type = 'logical')
+UNION ALL
+SELECT slot_name FROM pg_catalog.pg_replication_slots
+WHERE slot_type = 'physical' AND NOT active AND restart_lsn < $1::text::pg_lsn
+"""
 
 
 async def say_so(work: Work) -> None:
@@ -30,6 +40,21 @@ async def require_home(work: Work, end: End, epoch: int) -> None:
     async with end.admin() as connection:
         if not await fence.lets_in(connection, work.move.tenant_id, end.home.schema_name, epoch):
             raise HomeLostError(end.place.cell, epoch)
+
+
+async def require_standbys(work: Work, end: End) -> None:
+    """Before the other home is taken away: whichever standby may be promoted next has the tenant.
+
+    Of one that is away without a slot nothing is known here; it is not waited for.
+    """
+    arrival = f"position of the arrival at {work.move.epoch}"
+    async with end.admin() as connection:
+        if arrival not in work.move.progress:
+            position = await connection.fetchval("SELECT pg_catalog.pg_current_wal_flush_lsn()::text")
+            await work.note(**{arrival: position})
+        behind = await connection.fetch(_BEHIND, work.move.progress[arrival])
+    if behind:
+        raise StandbyBehindError(end.place.cell, [row[0] for row in behind])
 
 
 async def settle(work: Work, direction: Direction, epoch_left: int) -> None:

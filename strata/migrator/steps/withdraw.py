@@ -8,7 +8,7 @@ from strata.migrator.models import Side
 from strata.migrator.phases import Phase
 from strata.migrator.steps.removal import remove_home, wait_for_events
 from strata.migrator.steps.roll_back import left_at
-from strata.migrator.steps.settling import require_home, say_so, settle, tell_of_arrival
+from strata.migrator.steps.settling import require_home, require_standbys, say_so, settle, tell_of_arrival
 from strata.migrator.streams import Direction
 from strata.migrator.transitions import Advance
 
@@ -29,6 +29,7 @@ class Withdraw:
         assert work.move.epoch is not None  # noqa: S101 - a flip has been made
         await require_home(work, work.source, work.move.epoch)
         await tell_of_arrival(work)
+        await require_standbys(work, work.source)
         await work.streams.close_all()
         dropped = await work.around.objects.drop_streams(work.move.id, work.ends)
         await wait_for_events(work, work.target)

@@ -19,6 +19,18 @@ placement that ever stood in the catalog, however old.
 A flip may be sent and its answer lost: it then arrives at any later moment, or never, while the worker believes nothing.
 
 A rollback is the same cut-over with the homes exchanged, and is not explored twice.
+
+With `standby_of`, one of the two cells may once be failed over to a standby that is behind:
+
+    falls behind                 from here on the standby gets nothing more
+    is promoted                  the cell has what the standby has, on a timeline that nobody has approved: it lets nobody
+                                 in, and of a worker's acts only those that shut (End.require_approved, End.shutting)
+    is approved                  `strata server approve`: every attempt at a cut-over that the server has a part in is over,
+                                 in the catalog, and no row lets anybody in but where the catalog says; then the timeline
+    copy                         what was copied before is no good any more: a new copy, before the next cut-over
+    complete                     completing, which looks first whether the tenant is let in where it lives (require_home);
+                                 if not, the move has failed with `home-lost`, which keeps the old home; and it waits
+                                 until that home's standbys have heard of the arrival (require_standbys)
 """
 
 from __future__ import annotations
@@ -27,10 +39,11 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 SOURCE, TARGET = 0, 1
-READY, CUTTING_OVER, RETAINING = "ready", "cutting_over", "retaining"
+READY, CUTTING_OVER, RETAINING, FAILED, COMPLETED = "ready", "cutting_over", "retaining", "failed", "completed"
 ACTIVE, MOVING, MOVED = "active", "moving", "moved"
 FIRST_EPOCH = 1
 OUT = "out"
+IN_STEP, BEHIND, PROMOTED, APPROVED = "in step", "behind", "promoted", "approved"
 
 
 class Row(NamedTuple):
@@ -59,6 +72,16 @@ class Request(NamedTuple):
     epoch: int = 0
 
 
+class Standby(NamedTuple):
+    """What the standby of a cell has of it."""
+
+    row: Row | None
+    stamp: int = 0
+    log: tuple[int, ...] = ()
+    in_target: frozenset[int] = frozenset()
+    applied: int = 0
+
+
 class State(NamedTuple):
     home: int = SOURCE
     epoch: int = FIRST_EPOCH
@@ -77,10 +100,21 @@ class State(NamedTuple):
     applier: int = 0
     in_target: frozenset[int] = frozenset()
     acknowledged: frozenset[int] = frozenset()
+    """Without those that went with a server whose standby had not got them."""
+    writes: int = 0
     under_way: tuple[tuple[int, int], ...] = ()
     """Flips that were sent and not answered: attempt and e'."""
     workers: tuple[Worker, ...] = (Worker(), Worker())
     requests: tuple[Request, ...] = (Request(),)
+    standby: Standby | None = None
+    """Once it is behind."""
+    failover: str = IN_STEP
+    copied: bool = True
+    """Whether the copy and the stream are still of one history."""
+
+    @property
+    def in_source(self) -> frozenset[int]:
+        return frozenset(each for each in self.log if each > 0)
 
 
 class Bounds(NamedTuple):
@@ -89,14 +123,18 @@ class Bounds(NamedTuple):
     writes: int
     attempts: int
     """Times that a worker takes the move."""
+    workers: int = 2
 
 
 class CutOver:
-    """`same_cell`: both homes share a database, and so one fence row. `without`: a guard left out, to see that it is
-    missed (tests/migrator/model/test_model.py)."""
+    """`same_cell`: both homes share a database, and so one fence row. `standby_of`: the cell that may be failed over.
+    `without`: a guard left out, to see that it is missed (tests/migrator/model/test_model.py)."""
 
-    def __init__(self, bounds: Bounds, *, same_cell: bool, without: str = "") -> None:
+    def __init__(
+        self, bounds: Bounds, *, same_cell: bool = False, standby_of: int | None = None, without: str = ""
+    ) -> None:
         self._same_cell = same_cell
+        self._standby_of = standby_of
         self._without = without
         self.bounds = bounds
         self._acts: dict[str, Callable[[State, Worker], tuple[State, Worker] | None]] = {
@@ -112,10 +150,12 @@ class CutOver:
             "flip": self._flip,
             "retire_source": self._retire_source,
             "abort": self._abort,
+            "copy": self._copy,
+            "complete": self._complete,
         }
 
     def initial(self) -> State:
-        return State(requests=(Request(),) * self.bounds.requests)
+        return State(workers=(Worker(),) * self.bounds.workers, requests=(Request(),) * self.bounds.requests)
 
     def steps(self, state: State) -> Iterator[tuple[str, State]]:
         for number, worker in enumerate(state.workers):
@@ -128,6 +168,55 @@ class CutOver:
         for sent in state.under_way:
             left_over = tuple(each for each in state.under_way if each != sent)
             yield f"flip of attempt {sent[0]} arrives", self._flipped(state, *sent)._replace(under_way=left_over)
+        yield from self._of_standby(state)
+
+    def _of_standby(self, state: State) -> Iterator[tuple[str, State]]:
+        cell = self._standby_of
+        if cell is None:
+            return
+        match state.failover:
+            case "in step":
+                behind = state._replace(standby=self._of_the_cell(state, cell), failover=BEHIND)
+                yield "standby: falls behind", behind
+            case "behind":
+                assert state.standby is not None
+                yield "standby: is promoted", self._promoted(state, cell, state.standby)
+            case "promoted":
+                yield "standby: is approved", self._approved(state, cell)
+
+    @staticmethod
+    def _of_the_cell(state: State, cell: int) -> Standby:
+        if cell == SOURCE:
+            return Standby(state.rows[SOURCE], state.stamps[SOURCE], log=state.log)
+        return Standby(state.rows[TARGET], state.stamps[TARGET], in_target=state.in_target, applied=state.applied)
+
+    def _promoted(self, state: State, cell: int, had: Standby) -> State:
+        after = self._with_row(state, cell, had.row)._replace(
+            stamps=_put(state.stamps, cell, had.stamp),
+            requests=tuple(sorted(Request() if each.home == cell else each for each in state.requests)),
+            standby=None,
+            failover=PROMOTED,
+            copied=state.phase == RETAINING,
+        )
+        if cell == SOURCE:
+            after = after._replace(log=had.log)
+        else:
+            after = after._replace(in_target=had.in_target, applied=had.applied)
+        kept = after.in_source if state.home == SOURCE else after.in_source | after.in_target
+        return after._replace(acknowledged=state.acknowledged & kept)
+
+    def _approved(self, state: State, cell: int) -> State:
+        if state.phase == CUTTING_OVER and self._without != "attempts ended by the approval":
+            number = state.attempts + 1
+            state = state._replace(attempt=number, attempts=number)
+        row = state.rows[cell]
+        is_stale = row is not None and row.state == ACTIVE and (row.home, row.epoch) != (state.home, state.epoch)
+        if row is not None and is_stale and self._without != "rows set by the approval":
+            state = self._with_row(state, cell, row._replace(state=MOVED))
+        return state._replace(failover=APPROVED)
+
+    def _is_shut_out(self, state: State, home: int) -> bool:
+        return state.failover == PROMOTED and home == self._standby_of
 
     def _of_worker(self, state: State, number: int, worker: Worker) -> Iterator[tuple[str, State]]:
         def put(label: str, after: State, left: Worker) -> tuple[str, State]:
@@ -145,13 +234,13 @@ class CutOver:
             yield put(worker.at, *done)
         if worker.at in {"close_source", "drain", "apply", "open_target", "flip"}:
             yield put(f"{worker.at} is late", state, worker._replace(at="abort"))
-        if worker.at == "flip" and not state.under_way:
+        # With a standby, a worker that sleeps before the flip is enough of that.
+        if worker.at == "flip" and not state.under_way and self._standby_of is None:
             sent = state._replace(under_way=((worker.attempt, worker.epoch),))
             yield put("flip is sent, and no answer comes", sent, worker._replace(at="abort"))
 
     def _has_work(self, state: State) -> bool:
-        row = state.rows[SOURCE]
-        return state.phase != RETAINING or (row is not None and row.epoch == FIRST_EPOCH and row.state != MOVED)
+        return state.phase not in {COMPLETED, FAILED}
 
     def _take(self, state: State) -> tuple[State, Worker]:
         number = state.attempts + 1
@@ -181,11 +270,23 @@ class CutOver:
     def _begin(self, state: State, worker: Worker) -> tuple[State, Worker]:
         if state.phase != READY or state.attempt != worker.attempt:
             return state, Worker()
+        if not state.copied:
+            return state, worker._replace(at="copy")
         epoch = state.epochs + 1
         after = state._replace(phase=CUTTING_OVER, move_epoch=epoch, epochs=epoch)
         return after, worker._replace(at="close_source", epoch=epoch)
 
-    def _close_source(self, state: State, worker: Worker) -> tuple[State, Worker]:
+    def _copy(self, state: State, worker: Worker) -> tuple[State, Worker] | None:
+        if state.failover == PROMOTED:
+            return None
+        if not (self._holds(state, worker, SOURCE) and self._holds(state, worker, TARGET)):
+            return state, Worker()
+        after = state._replace(in_target=state.in_source, applied=len(state.log), applier=worker.token, copied=True)
+        return after, worker._replace(at="begin")
+
+    def _close_source(self, state: State, worker: Worker) -> tuple[State, Worker] | None:
+        if self._is_shut_out(state, SOURCE):
+            return None
         if not self._holds(state, worker, SOURCE):
             return state, Worker()
         row = state.rows[SOURCE]
@@ -195,6 +296,8 @@ class CutOver:
         return self._with_row(state, SOURCE, shut), worker._replace(at="drain")
 
     def _drain(self, state: State, worker: Worker) -> tuple[State, Worker] | None:
+        if self._is_shut_out(state, SOURCE):
+            return None
         inside = [each for each in state.requests if each.at in {"locked", "inside"} and each.home == SOURCE]
         if inside and self._without != "lock":
             return None
@@ -203,7 +306,9 @@ class CutOver:
             return state, worker._replace(at="abort")
         return state._replace(log=(*state.log, -worker.attempt)), worker._replace(at="apply")
 
-    def _apply(self, state: State, worker: Worker) -> tuple[State, Worker]:
+    def _apply(self, state: State, worker: Worker) -> tuple[State, Worker] | None:
+        if self._is_shut_out(state, TARGET) or -worker.attempt not in state.log:
+            return None
         if state.applier != worker.token:
             return state, Worker()
         end = state.log.index(-worker.attempt) + 1
@@ -214,7 +319,9 @@ class CutOver:
         after = state._replace(applied=max(end, state.applied), in_target=state.in_target | arrived)
         return after, worker._replace(at="open_target")
 
-    def _open_target(self, state: State, worker: Worker) -> tuple[State, Worker]:
+    def _open_target(self, state: State, worker: Worker) -> tuple[State, Worker] | None:
+        if self._is_shut_out(state, TARGET):
+            return None
         if not self._holds(state, worker, TARGET):
             return state, Worker()
         row = state.rows[self._cell(TARGET)]
@@ -244,7 +351,24 @@ class CutOver:
         row = state.rows[SOURCE]
         if row is not None and row.epoch == FIRST_EPOCH:
             state = self._with_row(state, SOURCE, row._replace(state=MOVED))
-        return state, Worker()
+        return state, worker._replace(at="complete")
+
+    def _complete(self, state: State, worker: Worker) -> tuple[State, Worker] | None:
+        if state.phase != RETAINING or state.attempt != worker.attempt:
+            return state, Worker()
+        if state.failover == PROMOTED:
+            return None
+        if not self._standby_has_heard(state) and self._without != "wait for the standby":
+            return None
+        if not self._is_open(state) and self._without != "require_home":
+            return state._replace(phase=FAILED), Worker()
+        return state._replace(phase=COMPLETED, log=()), Worker()
+
+    def _standby_has_heard(self, state: State) -> bool:
+        """One that has not would have nothing of the tenant."""
+        if self._standby_of != TARGET or state.standby is None:
+            return True
+        return state.standby.row is not None and state.standby.row.epoch == state.epoch
 
     def _abort(self, state: State, worker: Worker) -> tuple[State, Worker]:
         if self._without == "abort first":
@@ -255,7 +379,9 @@ class CutOver:
         after = state._replace(phase=READY, attempt=number, attempts=number)
         return after, worker._replace(at="reopen_source", attempt=number)
 
-    def _reopen_source(self, state: State, worker: Worker) -> tuple[State, Worker]:
+    def _reopen_source(self, state: State, worker: Worker) -> tuple[State, Worker] | None:
+        if self._is_shut_out(state, SOURCE):
+            return None
         if not self._holds(state, worker, SOURCE):
             return state, Worker()
         row = state.rows[self._cell(SOURCE)]
@@ -274,7 +400,7 @@ class CutOver:
     def _of_request(self, state: State, request: Request) -> Iterator[tuple[str, State, Request]]:
         match request.at:
             case "out":
-                if len(state.acknowledged) < self.bounds.writes:
+                if state.writes < self.bounds.writes:
                     yield from self._coming(state)
             case "has read":
                 yield "takes the lock", state, request._replace(at="inside")
@@ -295,11 +421,13 @@ class CutOver:
 
     def _lets_in(self, state: State, request: Request) -> bool:
         row = state.rows[self._cell(request.home)]
+        if self._is_shut_out(state, request.home):
+            return False
         return row is not None and row.state == ACTIVE and (row.epoch, row.home) == (request.epoch, request.home)
 
     def _written(self, state: State, request: Request) -> State:
-        write = len(state.acknowledged) + 1
-        state = state._replace(acknowledged=state.acknowledged | {write})
+        write = state.writes + 1
+        state = state._replace(writes=write, acknowledged=state.acknowledged | {write})
         if request.home == SOURCE:
             return state._replace(log=(*state.log, write))
         return state._replace(in_target=state.in_target | {write})
@@ -316,22 +444,33 @@ class CutOver:
             row.home
             for row in state.rows
             if row is not None and row.state == ACTIVE and (row.home, row.epoch) in state.published
+            if not self._is_shut_out(state, row.home)
         }
         inside = {each.home for each in state.requests if each.at == "inside"}
         if len(open_homes | inside) > 1:
             return "two homes accept writes"
-        in_source = frozenset(each for each in state.log if each > 0)
-        if not state.acknowledged <= (in_source if state.home == SOURCE else state.in_target):
+        if not state.acknowledged <= self._kept(state):
             return "an acknowledged write is lost"
         return None
 
-    def is_good(self, state: State) -> bool:
-        """The tenant is open where the catalog says it is."""
+    def _kept(self, state: State) -> frozenset[int]:
+        if state.home == SOURCE:
+            return state.in_source
+        # A home that was failed over may have nothing of the tenant; it then lets nobody in, and the old one is kept.
+        closed = self._standby_of is not None and not self._is_open(state)
+        return state.in_target | state.in_source if closed else state.in_target
+
+    def _is_open(self, state: State) -> bool:
+        """The tenant is let in where the catalog says it is."""
         return self._lets_in(state, Request("locked", state.home, state.epoch))
 
+    def is_good(self, state: State) -> bool:
+        """It is open, or a person has been told why it cannot be."""
+        return self._is_open(state) or state.phase == FAILED
+
     def must_get_on(self, state: State) -> bool:
-        """Wherever a worker may still come: the bound on attempts is the model's, not the protocol's."""
-        return state.attempts < self.bounds.attempts
+        """Wherever a worker may still come (the bound on attempts is the model's, not the protocol's), or none has to."""
+        return state.attempts < self.bounds.attempts or state.phase == COMPLETED
 
 
 def _put(items: tuple, index: int, item: object) -> tuple:  # type: ignore[type-arg]

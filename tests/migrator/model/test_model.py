@@ -8,11 +8,14 @@ from strata.migrator import fence
 from strata.migrator.phases import Phase
 from tests.migrator.model import cutover
 from tests.migrator.model.checker import Found, explore
-from tests.migrator.model.cutover import RETAINING, TARGET, Bounds, CutOver, State
+from tests.migrator.model.cutover import RETAINING, SOURCE, TARGET, Bounds, CutOver, State
 
 SMALL = Bounds(requests=1, writes=1, attempts=2)
 LARGE = Bounds(requests=2, writes=2, attempts=2)
 LARGEST = Bounds(requests=1, writes=1, attempts=3)
+# With a standby: one worker is enough, for it may sleep wherever the operator approves.
+FAILING_OVER = Bounds(requests=1, writes=1, attempts=1, workers=1)
+FAILING_OVER_TWICE = Bounds(requests=1, writes=1, attempts=2, workers=1)
 
 
 def outcome(model: CutOver, most_states: int = 60_000) -> Found[State]:
@@ -32,6 +35,30 @@ def test_no_two_homes_no_lost_write_and_always_a_way_on(same_cell: bool) -> None
 def test_the_same_with_more_of_everything(same_cell: bool, bounds: Bounds) -> None:
     found = outcome(CutOver(bounds, same_cell=same_cell), most_states=5_000_000)
     assert found.broken is None, "\n".join((found.broken or "", *found.trace))
+
+
+@pytest.mark.parametrize("bounds", [FAILING_OVER, pytest.param(FAILING_OVER_TWICE, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("standby_of", [SOURCE, TARGET], ids=["source", "target"])
+def test_a_cell_failed_over_to_a_standby_that_is_behind(standby_of: int, bounds: Bounds) -> None:
+    found = outcome(CutOver(bounds, standby_of=standby_of), most_states=1_000_000)
+    assert found.broken is None, "\n".join((found.broken or "", *found.trace))
+    assert found.states > 20_000
+
+
+@pytest.mark.parametrize(
+    ("standby_of", "without", "broken"),
+    [
+        (SOURCE, "attempts ended by the approval", "two homes accept writes"),
+        (SOURCE, "rows set by the approval", "two homes accept writes"),
+        (TARGET, "attempts ended by the approval", "an acknowledged write is lost"),
+        (TARGET, "require_home", "an acknowledged write is lost"),
+        (TARGET, "wait for the standby", "no way on"),
+    ],
+)
+def test_a_guard_against_a_standby_left_out_is_missed(standby_of: int, without: str, broken: str) -> None:
+    found = outcome(CutOver(FAILING_OVER, standby_of=standby_of, without=without))
+    assert found.broken == broken
+    assert found.trace
 
 
 @pytest.mark.parametrize(
