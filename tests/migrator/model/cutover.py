@@ -435,7 +435,7 @@ class CutOver:
     def _cell(self, home: int) -> int:
         return SOURCE if self._same_cell else home
 
-    def _with_row(self, state: State, home: int, row: Row) -> State:
+    def _with_row(self, state: State, home: int, row: Row | None) -> State:
         return state._replace(rows=_put(state.rows, self._cell(home), row))
 
     def broken(self, state: State) -> str | None:
