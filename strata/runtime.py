@@ -16,6 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from strata.inventory import quotas
 from strata.inventory.settings import SECTIONS as INVENTORY_SECTIONS
 from strata.migrations import MIGRATIONS
+from strata.migrator.approval.desk import ApprovalDesk
+from strata.migrator.approval.leftovers import Leftovers
 from strata.migrator.desk import CHANNEL, Desk
 from strata.migrator.moves import Moves
 from strata.migrator.sites import Sites
@@ -104,6 +106,7 @@ class Runtime(msgspec.Struct, frozen=True):
     jobs: JobQueue
     desk: Desk
     waves: WaveDesk
+    approvals: ApprovalDesk
     tokens: TokenAuthority
     rates: RateLimiter
     concurrency: Concurrency
@@ -192,6 +195,15 @@ async def open_runtime(settings: Settings, *, upgrade: bool = False) -> AsyncIte
             jobs=JobQueue(JobStore(catalog), contexts),
             desk=desk,
             waves=WaveDesk(Waves(moves), desk, _waker(link)),
+            approvals=ApprovalDesk(
+                catalog,
+                catalog_url,
+                registry,
+                replicas,
+                Leftovers(catalog, registry, cells, home, settings.role_prefix),
+                role_prefix=settings.role_prefix,
+                statement_timeout_ms=settings.pool.statement_timeout_ms,
+            ),
             tokens=tokens,
             rates=rates,
             meter=flusher.meter,

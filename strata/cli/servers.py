@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from strata.cli import replicas
+from strata.cli.approving import approve
 from strata.cli.draining import Drain, PlanOnly, Show, Undo, perform_drain
 from strata.cli.given_address import given_address
 from strata.cli.options import AsJson, DataDir
@@ -25,6 +26,7 @@ app = typer.Typer(
     help="PostgreSQL clusters: they hold cells, and dedicated databases are made on them.", rich_markup_mode=None
 )
 app.add_typer(replicas.app, name="replica")
+app.command("approve")(approve)
 
 ServerName = Annotated[str, typer.Argument(metavar="NAME", help="The server's name, as in strata server list.")]
 

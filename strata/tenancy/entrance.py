@@ -69,6 +69,8 @@ class Entrance:
             try:
                 return *await self._try_enter(context, isolation, read_only=read_only), context
             except (CellUnavailableError, UnknownCellError):
+                if await self._engines.has_other_address(name):
+                    continue
                 moved = await self._gone_from(context)
                 if moved is None:
                     raise
@@ -79,7 +81,8 @@ class Entrance:
                     if name in forgotten:
                         raise CapabilityRefusedError(name) from error
                     forgotten.add(name)
-                else:
+                elif error.sqlstate != Refusal.TIMELINE or not await self._engines.has_other_address(name):
+                    # A primary of before that came back as a standby answers at the old address.
                     context = await self._turned_away(context, error)
         raise PlacementUnsettledError(context.id)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import asyncpg
 import msgspec
 
+from strata.migrator.approval.desk import ServerApproval
 from strata.platform.database import addresses
 from strata.platform.embedded import EmbeddedPostgres, EmbeddedStandby
 from strata.runtime import Runtime
@@ -56,11 +57,15 @@ class FailingOver(msgspec.Struct, frozen=True):
             while await standby.fetchval("SELECT EXISTS (SELECT FROM pg_stat_wal_receiver)"):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
-    async def fail_over(self) -> None:
-        """Kill -9 of the primary; the standby becomes the server that answers to its name."""
+    async def promote(self) -> None:
+        """Kill -9 of the primary; the standby takes writes. The catalog has the primary's address yet."""
         await kill(self.primary)
         async with self._on_standby() as standby:
             await standby.fetchval("SELECT pg_promote(true, 60)")
+
+    async def fail_over(self) -> None:
+        """As `promote`; and the standby becomes the server that answers to its name."""
+        await self.promote()
         await add_server(
             self.runtime.registry,
             SECOND_SERVER,
@@ -72,9 +77,8 @@ class FailingOver(msgspec.Struct, frozen=True):
         # As a process that starts now: the address in the pools of one that runs is the old one.
         await self.runtime.engines.forget(SECOND_CELL)
 
-    async def approve(self) -> None:
-        async with admin_of(self.runtime, SECOND_CELL) as admin:
-            await admin.execute("UPDATE strata.cell SET timeline = left(pg_walfile_name(pg_current_wal_lsn()), 8)")
+    async def approve(self) -> ServerApproval:
+        return await self.runtime.approvals.approve(SECOND_SERVER, ACTOR)
 
     async def lets_in(self, context: TenantContext, *placements: Placement) -> list[str]:
         """The cells that the application's role gets into as the tenant, at any of these placements."""

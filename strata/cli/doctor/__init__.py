@@ -74,8 +74,9 @@ async def _examine_platform(report: Report, runtime: Runtime) -> None:
         await report.examine(f"server {server.name}", check_server(report, runtime, server))
         for replica in await runtime.replicas.of_server(server.name):
             await report.examine(f"replica {replica.name}", check_replica(report, runtime, server.name, replica))
+    names = {server.id: server.name for server in servers}
     for cell in cells:
-        await report.examine(f"cell {cell.name}", check_cell(report, runtime, cell))
+        await report.examine(f"cell {cell.name}", check_cell(report, runtime, cell, names[cell.server_id]))
     await report.examine("revisions", _check_revisions(report, runtime))
 
 

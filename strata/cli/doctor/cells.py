@@ -98,14 +98,14 @@ def judge_server(report: Report, name: str, facts: Mapping[str, Any]) -> None:
         report.ok(name, found)
 
 
-async def check_cell(report: Report, runtime: Runtime, row: CellRow) -> None:
+async def check_cell(report: Report, runtime: Runtime, row: CellRow, server: str) -> None:
     name = f"cell {row.name}"
     if row.state == CellState.BUILDING:
         report.warning(name, "half made", "Finish it by running strata cell add again; a sweep clears dedicated ones.")
         return
     cell = await runtime.registry.cell(row.name)
     async with administrator(await runtime.registry.admin_url_of_cell(row.name)) as admin:
-        await _check_door(report, name, admin, cell, row)
+        await _check_door(report, admin, cell, row, server)
         app_role = cell.url.username or ""
         tables = await count_tenant_tables(admin)
         _judge(
@@ -124,7 +124,8 @@ async def check_cell(report: Report, runtime: Runtime, row: CellRow) -> None:
         )
 
 
-async def _check_door(report: Report, name: str, admin: asyncpg.Connection, cell: Cell, row: CellRow) -> None:
+async def _check_door(report: Report, admin: asyncpg.Connection, cell: Cell, row: CellRow, server: str) -> None:
+    name = f"cell {row.name}"
     door = await door_state(admin)
     if not door.holds(cell):
         report.failure(
@@ -136,7 +137,7 @@ async def _check_door(report: Report, name: str, admin: asyncpg.Connection, cell
         report.failure(
             name,
             f"it runs on timeline {door.timeline}; approved are {door.approved_timeline} (cell), {row.timeline} (catalog)",
-            "It was failed over: reconcile its data, then approve the new timeline.",
+            f"It was failed over: see what strata server approve {server} --dry-run says, then run it without.",
         )
     else:
         await _try_the_door(report, name, admin, cell)

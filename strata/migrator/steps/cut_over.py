@@ -92,6 +92,10 @@ class Crossing:
             await self._open(old, new, tables, destination)
             self._mark("open")
             await reached(f"{point}.opened")
+            if old.is_closed() or new.is_closed():
+                # Whoever is failed over now may not have heard of its fence. To be told so costs the tenant no round trip.
+                gone = "A server went away between the opening of the new home and the flip."
+                raise CalledOffError(gone, self._pause_s())
 
     async def _close(self, old: asyncpg.Connection) -> None:
         work = self._work

@@ -9,8 +9,10 @@ from typing import Any, Protocol
 
 import msgspec
 from sqlalchemy import URL, NullPool, event
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from strata.platform.errors import StrataError
 from strata.platform.settings import Pooler, PoolSettings
 from strata.tenancy.cell.budget import Budget
 from strata.tenancy.cell.connection import TenantConnection
@@ -18,6 +20,8 @@ from strata.tenancy.cell.door import CellSecret
 from strata.tenancy.cell.pool import CellPool
 from strata.tenancy.cell.spending import watch
 from strata.tenancy.model import CellKind
+
+_LOOK_EVERY_S = 1.0
 
 
 class Cell(msgspec.Struct, frozen=True):
@@ -48,6 +52,7 @@ class CellEngines:
         self._open: dict[str, OpenCell] = {}
         self._opening = asyncio.Lock()
         self._budget = Budget(settings.dedicated_budget)
+        self._looked_at: dict[str, float] = {}
         self._tidying: asyncio.Task[None] | None = None
 
     def opened(self, name: str) -> OpenCell | None:
@@ -76,6 +81,26 @@ class CellEngines:
             return
         del self._open[name]
         await found.pool.close()
+
+    async def has_other_address(self, name: str) -> bool:
+        """For whoever does not get in: whether the catalog knows the cell by another address, or password, than the pool.
+
+        Then the pool is closed, and the next use opens another one: a server that was failed over is found without a
+        restart. The catalog is asked once in `_LOOK_EVERY_S`, however many do not get in.
+        """
+        seen = self._open.get(name)
+        if seen is None or time.monotonic() < self._looked_at.get(name, -_LOOK_EVERY_S) + _LOOK_EVERY_S:
+            return False
+        self._looked_at[name] = time.monotonic()
+        try:
+            now = await self._cells.cell(name)
+        except (StrataError, SQLAlchemyError, OSError):
+            # Gone, or the catalog does not answer either: what is known stays.
+            return False
+        if now.url == seen.cell.url:
+            return False
+        await self.forget(name, seen)
+        return True
 
     async def close(self) -> None:
         if self._tidying is not None:

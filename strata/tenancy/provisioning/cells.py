@@ -20,6 +20,7 @@ from strata.tenancy.model import DEDICATED_SCHEMA, SHARED_SCHEMA, CellKind, Cell
 
 if TYPE_CHECKING:
     import asyncpg
+    from sqlalchemy import URL
 
     from strata.platform.database.revisions import RevisionChain
 
@@ -108,9 +109,14 @@ class CellBuilder:
             built.state, built.timeline = CellState.OPEN, timeline
 
     async def remove_database(self, cell: CellRow, server: ServerRow) -> None:
-        async with administrator(await self._registry.admin_url(server)) as admin:
-            await _take_turns(admin, cell.database)
-            await admin.execute(f"DROP DATABASE IF EXISTS {quoted(cell.database)} WITH (FORCE)")
+        await self.drop_database(await self._registry.admin_url(server), cell.database)
+
+    @staticmethod
+    async def drop_database(server: URL, database: str) -> None:
+        """`server`: its administrator's address. Done already, it is done."""
+        async with administrator(server) as admin:
+            await _take_turns(admin, database)
+            await admin.execute(f"DROP DATABASE IF EXISTS {quoted(database)} WITH (FORCE)")
 
 
 async def create_database(admin: asyncpg.Connection, name: str) -> None:
