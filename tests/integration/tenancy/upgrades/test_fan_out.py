@@ -196,7 +196,9 @@ async def test_tables_that_stay_in_use_are_given_up(estate: Estate, upgrades: Up
 
 
 async def test_a_statement_that_takes_too_long_is_ended(estate: Estate, tmp_path: Path) -> None:
-    settings = IMPATIENT.model_copy(update={"statement_timeout_ms": 400})
+    # Long enough for everybody else's statements, on a machine that is at its limit too.
+    patient = {"statement_timeout_ms": 1500, "first_lock_timeout_ms": 1000, "lock_timeout_ms": 1000, "tries": 2}
+    settings = IMPATIENT.model_copy(update=patient)
     slow = f"SELECT pg_sleep(60) WHERE current_schema() = '{estate.schemas[0].placement.schema_name}'"
     upgrades = upgrades_to(estate.runtime, release(tmp_path / "slow", tenant=[slow]), settings)
     report = await upgrades.run(UpgradePlan())
