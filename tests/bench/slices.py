@@ -105,18 +105,18 @@ def tables(found: dict[str, Any]) -> list[Table]:
 def _table(title: str, measured: dict[str, Any]) -> Table:
     bases = [name for name in measured if any(name in each["ratio_to"] for each in measured.values())]
     head = ["", "p50 µs", "p95", "p99", "requests/s", "CPU µs, application", "CPU µs, PostgreSQL", "refused"]
-    rows = [[*head, *(f"p50 ÷ {base}" for base in bases)]]
+    rows = [[*head, *(f"p50 ÷ {base}" for base in bases), *(f"p99 ÷ {base}" for base in bases)]]
     for name, each in measured.items():
         latency, cpu = each["latency_us"], each["cpu_us_per_request"]
         numbers = [latency["p50"], latency["p95"], latency["p99"], each["requests_per_s"]]
         numbers += [cpu["application"], cpu["postgresql"], each["refused"]]
-        ratios = [_shown(each["ratio_to"].get(base)) for base in bases]
+        ratios = [_shown(each["ratio_to"].get(base), quantile) for quantile in ("p50", "p99") for base in bases]
         rows.append([name, *(f"{number:,.0f}" for number in numbers), *ratios])
     return Table(rows, title)
 
 
-def _shown(ratio: dict[str, Any] | None) -> str:
-    return f"{ratio['p50']['median']:.2f}" if ratio else ""
+def _shown(ratio: dict[str, Any] | None, quantile: str) -> str:
+    return f"{ratio[quantile]['median']:.2f}" if ratio else ""
 
 
 def quantiles_us(latencies_ns: Sequence[int]) -> dict[str, float]:
