@@ -95,7 +95,8 @@ def _judge(mutant: Mutant, tree: Path) -> tuple[Verdict, float]:
 
 def _pytest(tree: Path, tests: Sequence[str], within_s: int) -> int:
     """Its exit code. A guard may be what keeps something from waiting for ever: that counts as a failure."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--timeout", str(_TEST_S), *tests]
+    options = ["-q", "-x", "-m", "not slow", "-p", "no:cacheprovider", "--timeout", str(_TEST_S)]
+    command = [sys.executable, "-m", "pytest", *options, *tests]
     process = subprocess.Popen(command, cwd=tree, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         output, _ = process.communicate(timeout=within_s + _TEST_S)
