@@ -25,8 +25,8 @@ With `standby_of`, one of the two cells may once be failed over to a standby tha
     falls behind                 from here on the standby gets nothing more
     is promoted                  the cell has what the standby has, on a timeline that nobody has approved: it lets nobody
                                  in, and of a worker's acts only those that shut (End.require_approved, End.shutting)
-    is approved                  `strata server approve`: every attempt at a cut-over that the server has a part in is over,
-                                 in the catalog, and no row lets anybody in but where the catalog says; then the timeline
+    is approved                  ApprovalDesk.approve: not while a cut-over is under way in the catalog (_wait_for_cut_overs),
+                                 and no row lets anybody in but where the catalog says (reconcile); then the timeline
     copy                         what was copied before is no good any more: a new copy, before the next cut-over
     complete                     completing, which looks first whether the tenant is let in where it lives (require_home);
                                  if not, the move has failed with `home-lost`, which keeps the old home; and it waits
@@ -181,7 +181,7 @@ class CutOver:
             case "behind":
                 assert state.standby is not None
                 yield "standby: is promoted", self._promoted(state, cell, state.standby)
-            case "promoted":
+            case "promoted" if state.phase != CUTTING_OVER or self._without == "wait for cut-overs":
                 yield "standby: is approved", self._approved(state, cell)
 
     @staticmethod
@@ -206,9 +206,6 @@ class CutOver:
         return after._replace(acknowledged=state.acknowledged & kept)
 
     def _approved(self, state: State, cell: int) -> State:
-        if state.phase == CUTTING_OVER and self._without != "attempts ended by the approval":
-            number = state.attempts + 1
-            state = state._replace(attempt=number, attempts=number)
         row = state.rows[cell]
         is_stale = row is not None and row.state == ACTIVE and (row.home, row.epoch) != (state.home, state.epoch)
         if row is not None and is_stale and self._without != "rows set by the approval":
