@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from strata.migrator.approval.desk import CellApproval, ServerApproval
 from strata.migrator.approval.errors import (
     AnotherCopyError,
     ApprovalRunningError,
+    CutOverUnderWayError,
     NoCellsError,
     NotPromotedError,
     OldTimelineError,
@@ -28,6 +30,7 @@ from strata.migrator.approval.errors import (
 from strata.migrator.approval.findings import Standing
 from strata.migrator.approval.reconciliation import GAP
 from strata.migrator.faults import InjectedError
+from strata.migrator.phases import Phase
 from strata.platform.database import addresses
 from strata.platform.database.administration import administrator
 from strata.platform.database.lease import lease
@@ -257,6 +260,38 @@ async def test_an_approval_goes_on_from_wherever_it_died(
     assert f"Cell {SECOND_CELL} is approved" in (await strata("server", "approve", SECOND_SERVER)).out
     assert (await strata("server", "approve", "nowhere", "--json")).error["code"] == "unknown-server"
     assert (await position(pair), set(await fences(pair))) == (passed, {stays.id})
+
+
+@pytest.mark.slow
+async def test_a_cut_over_under_way_is_waited_for(pair: FailingOver) -> None:
+    """Whoever has shut the fence on the old primary may yet flip: the standby, which has it open, is no home till then."""
+    context = await pair.tenants(Tier.SHARED, cell=SECOND_CELL)
+    await stocked(pair.runtime, context)
+    shut = asyncio.Event()
+
+    async def stay() -> None:
+        shut.set()
+        await asyncio.Event().wait()
+
+    faults.arm("cutting_over.begin", pair.deafen_standby)
+    faults.arm("cutting_over.closed", stay)
+    move = await pair.movers.start(context, Tier.SHARED, cell=FIRST_CELL, retention_s=3600)
+    async with pair.movers.working(move):
+        await shut.wait()
+    await pair.promote()
+    url = addresses.parse(pair.standby.dsn())
+    with pytest.raises(CutOverUnderWayError) as refused:
+        await pair.runtime.approvals.approve(SECOND_SERVER, ACTOR, url=url, patience_s=0.4)
+    assert str(move.id) in refused.value.detail
+    assert await pair.lets_in(context, context.placement) == []
+    async with pair.movers.keeping():
+        [cell] = (await pair.runtime.approvals.approve(SECOND_SERVER, ACTOR, url=url, patience_s=120)).cells
+        assert standings(cell) in ({}, {context.slug: Standing.MOVING})
+        await pair.movers.until(move, Phase.RETAINING)
+    now = await pair.movers.desk.moves.get(move.id)
+    both = [msgspec.structs.replace(context.placement, epoch=epoch) for epoch in (now.source_epoch, now.target_epoch)]
+    elsewhere = [msgspec.structs.replace(each, cell=FIRST_CELL) for each in both]
+    assert await pair.lets_in(context, *both, *elsewhere) == [FIRST_CELL]
 
 
 @pytest.mark.slow

@@ -85,9 +85,8 @@ class ApprovalDesk:
         *,
         role_prefix: str,
         statement_timeout_ms: int,
-        patience_s: float = 15.0,
     ) -> None:
-        """`patience_s`: how long cut-overs have to be called off. The others are what `add_server` wants."""
+        """`role_prefix` and `statement_timeout_ms` are what `add_server` wants."""
         self._catalog = catalog
         self._catalog_url = catalog_url
         self._registry = registry
@@ -95,7 +94,6 @@ class ApprovalDesk:
         self._leftovers = leftovers
         self._role_prefix = role_prefix
         self._statement_timeout_ms = statement_timeout_ms
-        self._patience_s = patience_s
 
     async def approve(
         self,
@@ -105,11 +103,12 @@ class ApprovalDesk:
         url: URL | None = None,
         given_up: str | None = None,
         dry_run: bool = False,
+        patience_s: float = 15.0,
     ) -> ServerApproval:
         """Let tenants in again on the server. Done already, it changes nothing; run again after a death, it goes on.
 
         `url`: the promoted standby's address (its administrator's) where it is another than the registered one.
-        `given_up`: see `promoted.look`. Errors: those of `approval.errors`.
+        `given_up`: see `promoted.look`. `patience_s`: how long cut-overs have to be called off. Errors: those of `approval.errors`.
         """
         async with lease(self._catalog_url, f"approve/{name}") as ours:
             if not ours:
@@ -125,6 +124,8 @@ class ApprovalDesk:
                 await self._register(server, url, actor)
                 await reached("approving.registered")
                 server, _ = await self._registered(name)
+            if not all(cell.recorded for cell in found.cells):
+                await self._wait_for_cut_overs(server, [cell.row.name for cell in found.cells], patience_s)
             return await self._approve(server, found, actor)
 
     async def _register(self, server: ServerRow, url: URL, actor: str) -> None:
@@ -150,8 +151,6 @@ class ApprovalDesk:
         return ServerApproval(server.name, cells, missing, replicas, databases, dry_run=True)
 
     async def _approve(self, server: ServerRow, found: Promoted, actor: str) -> ServerApproval:
-        if not all(cell.recorded for cell in found.cells):
-            await self._wait_for_cut_overs(server, [cell.row.name for cell in found.cells])
         cells, leftovers = [], []
         for cell in found.cells:
             reconciliation = await self._compared(server, cell)
@@ -180,7 +179,7 @@ class ApprovalDesk:
             query = select(CellRow).where(CellRow.server_id == server.id, CellRow.state != CellState.BUILDING)
             return server, (await session.scalars(query.order_by(CellRow.name))).all()
 
-    async def _wait_for_cut_overs(self, server: ServerRow, cells: Sequence[str]) -> None:
+    async def _wait_for_cut_overs(self, server: ServerRow, cells: Sequence[str], patience_s: float) -> None:
         """Whoever shut a fence on the old primary may still flip, and must not find it open at the old epoch here.
 
         A cut-over that begins later finds no way past `hold`, which refuses a server that is not approved.
@@ -189,7 +188,7 @@ class ApprovalDesk:
             MoveRow.phase.in_(AT_THE_FLIP), or_(MoveRow.source_cell.in_(cells), MoveRow.target_cell.in_(cells))
         )
         moves: list[str] = []
-        for _ in range(max(1, int(self._patience_s / _ASK_AGAIN_S))):
+        for _ in range(max(1, int(patience_s / _ASK_AGAIN_S))):
             async with AsyncSession(self._catalog) as session:
                 moves = [str(each) for each in await session.scalars(query)]
             if not moves:
