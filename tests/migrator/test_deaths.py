@@ -7,9 +7,11 @@ import signal
 
 import pytest
 
+from strata.migrator import faults
 from strata.migrator.moves import Move
 from strata.migrator.phases import Phase, Wish
 from strata.tenancy.model import Tier
+from tests.builders.inventory import stocked
 from tests.builders.move_worker import END_WITHIN_S, has_stopped, move_worker, wake
 from tests.builders.moving import Movers, Neighbour
 from tests.builders.platform import ACTOR, FIRST_CELL, SECOND_CELL, Platform, Tenantry
@@ -75,7 +77,34 @@ async def test_killed(
     await neighbour.assert_untouched()
 
 
-@pytest.mark.parametrize("point", _points([("cutting_over.opened",)], [(point,) for point in EVERY_POINT]))
+async def test_asleep_before_the_flip_and_awake_when_the_source_is_open_again(
+    movers: Movers, moving_platform: Platform, mover_tenant: Tenantry
+) -> None:
+    """Between the recovery and the next flip, nothing but the attempt's number tells the old flip from a right one."""
+    context = await mover_tenant(Tier.SHARED)
+    recovered, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        recovered.set()
+        await go_on.wait()
+
+    move = await movers.start(context, Tier.SCHEMA, cell=SECOND_CELL)
+    async with move_worker(moving_platform, faults="cutting_over.opened=stop") as sleeper:
+        await has_stopped(sleeper)
+        faults.arm("ready.begin", hold)
+        async with movers.keeping():
+            await recovered.wait()
+            wake(sleeper)
+            await asyncio.sleep(2)
+            assert (await movers.runtime.contexts.fresh(context.id)).placement == context.placement
+            await stocked(movers.runtime, context, skus=1)
+            go_on.set()
+            await movers.until(move, Phase.COMPLETED)
+    assert (await movers.runtime.contexts.fresh(context.id)).placement.cell == SECOND_CELL
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", EVERY_POINT)
 async def test_asleep_while_another_takes_over_and_then_awake(
     movers: Movers, moving_platform: Platform, mover_tenant: Tenantry, moving_site: Site, point: str
 ) -> None:
