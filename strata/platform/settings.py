@@ -215,7 +215,9 @@ class MigratorSettings(_Group):
     make_ready_s: float = Field(default=1.0, ge=0)
     """How long a cut-over waits for the applications to have connections to the new home, outside its window."""
     holder_age_ms: float = Field(default=100.0, gt=0)
-    """No cut-over begins while a transaction of the tenant's is older."""
+    """No cut-over begins while a transaction of the tenant's is older,"""
+    holder_patience_s: float = Field(default=5.0, gt=0)
+    """until there has been one for all this time: then it may be twice as old, then three times, up to what the lock waits for."""
     lock_deadline_ms: int = Field(default=300, ge=1)
     """Within a cut-over: how long those inside the fence may take to end."""
     drain_deadline_ms: int = Field(default=150, ge=1)

@@ -37,9 +37,9 @@ class Said(msgspec.Struct, frozen=True):
 
     @property
     def error(self) -> dict[str, Any]:
-        """The JSON object with which the command ended; log lines, also of others in this process, stand around it."""
+        """The JSON object with which the command ended; before it may stand log lines, and those of workers that it started."""
         said: list[dict[str, Any]] = [json.loads(line) for line in self.err.splitlines() if line.startswith("{")]
-        [error] = [each for each in said if "detail" in each and "logger" not in each]
+        [*_, error] = [each for each in said if "detail" in each and "logger" not in each]
         return error
 
 

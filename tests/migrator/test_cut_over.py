@@ -51,6 +51,28 @@ async def test_a_transaction_that_stays_open_delays_the_cut_over_and_no_other_re
     await assert_kept(movers.runtime, context, ledger)
 
 
+async def test_a_tenant_that_is_never_without_a_transaction_moves_all_the_same(
+    movers: Movers, mover_tenant: Tenantry
+) -> None:
+    """As on a server with more to do than it can: each of them is older than a cut-over likes, and none is long."""
+    context = await mover_tenant(Tier.SHARED)
+    stop = asyncio.Event()
+
+    async def work() -> None:
+        while not stop.is_set():
+            async with movers.runtime.tenants.transaction(context) as session:
+                await session.execute(text("SELECT pg_sleep(0.2)"))
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(4):
+            group.create_task(work())
+            await asyncio.sleep(0.05 if number < 3 else 0)
+        move = await movers.start(context, Tier.SCHEMA)
+        async with movers.working(move, holder_patience_s=1):
+            await movers.until(move, Phase.COMPLETED)
+        stop.set()
+
+
 async def test_one_that_begins_at_the_last_moment_calls_the_cut_over_off(
     movers: Movers, mover_tenant: Tenantry
 ) -> None:

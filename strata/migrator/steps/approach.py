@@ -7,6 +7,7 @@ lag is under its gate. Checks stand here and not in the cut-over, where the tena
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, ClassVar
 
 from strata.migrator import fence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from strata.migrator.replay import Replay
     from strata.migrator.sites import End
     from strata.migrator.work import Work
+    from strata.platform.settings import MigratorSettings
 
 _LOOK_EVERY_S = 0.5
 _HOLDERS_EVERY_S = 0.05
@@ -98,13 +100,24 @@ async def expect(work: Work, place: Place, epoch_now: int) -> None:
 
 
 async def gate(work: Work, origin: End, replay: Replay) -> None:
-    """Return at a moment when a cut-over has good prospects: nobody inside for long, little left to apply."""
+    """Return at a moment when a cut-over has good prospects: nobody inside for long, little left to apply.
+
+    A tenant that is never without such a transaction (a busy server is enough) would otherwise never move.
+    """
+    began = time.monotonic()
     while True:
         await replay.caught_up(work.settings.lag_gate_bytes)
         async with origin.admin() as connection:
             inside = await fence.holders(connection, work.move.tenant_id)
-        old = [each for each in inside if each.age_ms > work.settings.holder_age_ms]
+        allowed_ms = allowed_age_ms(work.settings, time.monotonic() - began)
+        old = [each for each in inside if each.age_ms > allowed_ms]
         if not old:
             return
         await work.note(waiting=f"a transaction of the tenant's has been open for {old[0].age_ms / 1000:.1f} s")
         await asyncio.sleep(_HOLDERS_EVERY_S)
+
+
+def allowed_age_ms(settings: MigratorSettings, waited_s: float) -> float:
+    """How old a transaction may be whose end a cut-over still waits for with the fence shut."""
+    grown = settings.holder_age_ms * (1 + waited_s // settings.holder_patience_s)
+    return max(settings.holder_age_ms, min(grown, settings.lock_deadline_ms))
