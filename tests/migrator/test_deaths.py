@@ -40,10 +40,7 @@ _INSIDE = [
 ]
 EVERY_POINT = [*(f"{step}.{at}" for step in _STEPS for at in ("begin", "done", "advanced")), *_INSIDE, *_WINDOW]
 # The others are walked in `make test-slow`.
-QUICK_POINTS: list[tuple[str, ...]] = [
-    ("copying.slot", SECOND_CELL),
-    ("cutting_over.opened", SECOND_CELL),
-]
+QUICK_POINTS: list[tuple[str, ...]] = [("cutting_over.opened", SECOND_CELL)]
 BACKWARD = [f"rolling_back.{at}" for at in ("begin", "closed", "drained", "applied", "opened", "done", "advanced")]
 WITHDRAWING = [f"withdrawing.{at}" for at in ("begin", "retired", "removed", "done")]
 

@@ -11,10 +11,10 @@ from tests.builders.site import Site
 from tests.builders.traffic import assert_kept, traffic
 
 QUICK = [
-    (Tier.SCHEMA, Tier.SCHEMA, SECOND_CELL),
     (Tier.DEDICATED, Tier.SHARED, SECOND_CELL),
 ]
 SLOW = [
+    (Tier.SCHEMA, Tier.SCHEMA, SECOND_CELL),
     (Tier.SHARED, Tier.SCHEMA, FIRST_CELL),
     (Tier.SHARED, Tier.DEDICATED, SECOND_SERVER),
     (Tier.SHARED, Tier.SCHEMA, SECOND_CELL),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import msgspec
+import pytest
 
 from strata.cli.traffic import Traffic, Verdict
 from strata.tenancy.context import TenantContext
@@ -17,6 +18,7 @@ from tests.builders.site import Site
 RATE = 40
 
 
+@pytest.mark.slow
 async def test_it_accounts_for_every_write_and_finds_lost_and_doubled_ones(
     movers: Movers, mover_tenant: Tenantry, moving_site: Site
 ) -> None:

@@ -24,7 +24,7 @@ DEATHS = {
     "source and catalog": (FIRST_CELL, FIRST_CELL, SECOND_CELL),
     "target and catalog": (FIRST_CELL, SECOND_CELL, FIRST_CELL),
 }
-QUICK = {("source and catalog", "copying.slot"), ("target", "cutting_over.drained")}
+QUICK = {("target", "cutting_over.drained")}
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,8 @@ async def test_severed_before_the_flip(
     assert await movers.homes_of(context) == {SECOND_CELL: [f"t_{context.id.hex}"]}
 
 
-@pytest.mark.parametrize("what", [pytest.param("walsender", marks=pytest.mark.slow), "applier"])
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["walsender", "applier"])
 async def test_severed_on_the_way_back(movers: Movers, mover_tenant: Tenantry, moving_site: Site, what: str) -> None:
     context = await mover_tenant(Tier.SHARED)
     async with traffic(moving_site, context, writers=2) as ledger, movers.keeping():

@@ -206,6 +206,7 @@ async def test_a_worker_that_slept_begins_nothing_twice(movers: Movers, mover_te
     assert await moves_of(movers, tenants) == Counter(each.slug for each in tenants)
 
 
+@pytest.mark.slow
 async def test_a_drained_cell_is_empty_in_the_end(movers: Movers, mover_tenant: Tenantry) -> None:
     runtime = movers.runtime
     await runtime.cells.add_shared("cell-drained", FIRST_SERVER, actor=ACTOR)

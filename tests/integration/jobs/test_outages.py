@@ -81,6 +81,7 @@ async def test_what_a_killed_worker_had_is_taken_up_and_done_once(
     assert await counted(runtime, context, "killed") == 1
 
 
+@pytest.mark.slow
 async def test_a_worker_that_wakes_up_after_its_job_was_taken_changes_nothing(
     platform: Platform, runtime: Runtime, tenant_on: Tenantry
 ) -> None:

@@ -61,6 +61,7 @@ async def test_with_opening_stock_every_sale_is_posted(runtime: Runtime, tenant_
     assert await books(runtime, context) == found
 
 
+@pytest.mark.slow
 async def test_without_it_an_invoice_that_is_short_is_refused_whole(runtime: Runtime, tenant_on: Tenantry) -> None:
     context = await tenant_on(Tier.SHARED)
     summary = await load(runtime, context, opening_stock=False)

@@ -102,6 +102,7 @@ async def events(process: asyncio.subprocess.Process) -> AsyncIterator[dict[str,
             yield json.loads(line)
 
 
+@pytest.mark.slow
 async def test_killed_again_and_again_it_ends_as_if_it_had_not_been(
     runtime: Runtime, platform: Platform, tenant_on: Tenantry, sales: SourceFile
 ) -> None:

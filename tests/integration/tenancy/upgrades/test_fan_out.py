@@ -263,6 +263,7 @@ async def test_a_schema_from_the_future_is_left_alone(estate: Estate, upgrades: 
     assert len(report.of(OutcomeState.UPGRADED)) == 9
 
 
+@pytest.mark.slow
 async def test_trouble_of_very_many_schemas_is_remembered_and_forgotten(estate: Estate) -> None:
     """One statement takes 32,767 parameters."""
     ledger = UpgradeLedger(estate.runtime.catalog_engine)
