@@ -21,6 +21,7 @@ from strata.migrator.copy_sessions import Throttle, Warrant, reading, writing
 from strata.migrator.ranges import KeyRange, Walk
 from strata.migrator.tables import Home, Table, TenantTables
 from strata.platform.database.availability import is_unreachable
+from strata.platform.database.failures import LOST
 from strata.platform.database.names import quoted
 from strata.platform.errors import ConflictError, StrataError, UnavailableError
 
@@ -202,7 +203,7 @@ class Copier:
 def _interruptible(what: str) -> Iterator[None]:
     try:
         yield
-    except (TimeoutError, OSError, asyncpg.InterfaceError) as error:
+    except LOST as error:
         raise CopyInterruptedError(what, error) from error
     except asyncpg.PostgresError as error:
         if is_unreachable(error):

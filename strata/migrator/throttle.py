@@ -22,6 +22,7 @@ import structlog
 
 from strata.migrator.copy_sessions import Warrant, probing
 from strata.migrator.tables import Home
+from strata.platform.database.failures import NO_ANSWER
 
 log = structlog.get_logger(__name__)
 
@@ -153,7 +154,7 @@ async def _watch(pace: Pace, probes: Sequence[tuple[str, asyncpg.Connection]]) -
         await asyncio.sleep(LOOK_EVERY_S)
         try:
             await _consider(pace, probes)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except NO_ANSWER as error:
             # The copy's own sessions find out what that means for it.
             log.warning("throttle.blind", error=type(error).__name__)
             return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-import asyncpg
 import psycopg
 from sqlalchemy.exc import DBAPIError
 
@@ -21,6 +20,7 @@ from strata.migrator.replication_errors import (
     TruncateError,
 )
 from strata.platform.database.availability import is_unreachable
+from strata.platform.database.failures import LOST
 from strata.platform.errors import StrataError, UnavailableError
 
 ATTEMPT_OVER = "SM007"
@@ -46,12 +46,8 @@ _SUPERSEDED = (SupersededError, AttemptSupersededError)
 _AGAIN = (
     UnavailableError,
     ReplicationError,
-    asyncpg.InterfaceError,
-    # The server's farewell has come between two statements, and the socket's end not yet.
-    asyncpg.InternalClientError,
+    *LOST,
     psycopg.OperationalError,
-    OSError,
-    TimeoutError,
 )
 
 

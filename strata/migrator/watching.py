@@ -13,7 +13,6 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-import asyncpg
 import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, generate_latest
@@ -27,6 +26,7 @@ from strata.migrator.phases import FINISHED, Phase
 from strata.migrator.waves.models import ENDED, WaveRow, WaveState
 from strata.migrator.waves.store import counts_of
 from strata.platform.database.administration import administrator
+from strata.platform.database.failures import NO_ANSWER
 from strata.platform.errors import StrataError
 from strata.tenancy.catalog.tables import ServerRow, TenantRow
 
@@ -143,7 +143,7 @@ class MoveWatch:
                 url = await self._registry.admin_url_of_server(server)
                 async with administrator(url) as admin:
                     rows = await admin.fetch(_SLOTS)
-        except (StrataError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+        except (StrataError, SQLAlchemyError, *NO_ANSWER):
             return None
         return [
             Slot(

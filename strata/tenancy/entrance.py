@@ -10,6 +10,7 @@ from uuid import UUID
 import asyncpg
 from sqlalchemy.exc import DBAPIError
 
+from strata.platform.database.failures import LOST, NO_ANSWER
 from strata.platform.settings import FenceSettings
 from strata.tenancy.catalog.registry import UnknownCellError
 from strata.tenancy.cell.door import CellSecret, Isolation, Refusal, entry_message
@@ -37,11 +38,6 @@ _ENTRY_TRIES = 8
 _CONNECTION_TRIES = 8
 _RENEWED = frozenset({"28P01", "28000", "3D000"})
 """The password or the database is not what it was when the pool was made: the catalog knows better."""
-LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
-"""What asyncpg raises when a connection is gone; before the first statement that is never the caller's business.
-
-InternalClientError: the server's farewell has come between two statements, and the socket's end not yet.
-"""
 STARTING_UP = (asyncpg.CannotConnectNowError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError)
 
 
@@ -196,7 +192,7 @@ async def _leave(pool: CellPool, pooled: Pooled, context: TenantContext, *, comm
         # Bounded: nothing of the caller's hangs on it any more, but a place in the pool and the end of the process do.
         async with asyncio.timeout(pool.patience_s):
             await pooled.driver.leave(commit=commit)
-    except (asyncpg.PostgresError, *LOST):
+    except NO_ANSWER:
         pooled.driver.terminate()
     finally:
         pool.release(pooled, context.id)

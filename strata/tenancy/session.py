@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.util import greenlet_spawn
 
+from strata.platform.database.failures import LOST, NO_ANSWER
 from strata.platform.settings import FenceSettings
 from strata.tenancy import scoping
 from strata.tenancy.audit.recording import follow_savepoints, pending_statement
@@ -29,7 +30,7 @@ from strata.tenancy.cell.engines import CellEngines
 from strata.tenancy.cell.pool import CellPool
 from strata.tenancy.cell.pooled import Pooled
 from strata.tenancy.context import TenantContext
-from strata.tenancy.entrance import LOST, STARTING_UP, ContextSource, Entrance, admissible
+from strata.tenancy.entrance import STARTING_UP, ContextSource, Entrance, admissible
 from strata.tenancy.errors import (
     CellUnavailableError,
     CommitUnknownError,
@@ -220,7 +221,7 @@ class _Block(Generic[S]):
             try:
                 await entered.commit(self._last)
                 self._pooled.spent.database_ns += perf_counter_ns() - begun_ns
-            except (asyncpg.PostgresError, *LOST):
+            except NO_ANSWER:
                 # It says the same again, to SQLAlchemy, whose callers know its exceptions.
                 await self._commit_through_orm()
                 raise

@@ -39,7 +39,7 @@ async def test_memory_does_not_follow_the_size_of_a_transaction(items: Crossing,
         await items.source.execute("INSERT INTO item SELECT $1, i, 'x' FROM generate_series(1, 100) i", items.tenant)
         await items.settle(replay)
         peaks = []
-        for first, last in ((1000, 4000), (10_000, 25_000)):
+        for first, last in ((1000, 4000), (10_000, 40_000)):
             gc.collect()
             tracemalloc.start()
             await items.source.execute(
@@ -52,7 +52,8 @@ async def test_memory_does_not_follow_the_size_of_a_transaction(items: Crossing,
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
         assert replay.status().applier.segments > 30
-    assert peaks[1] < peaks[0] * 1.5
+    # Ten times the rows. How many pieces are under way at once is a matter of the moment, two or three times as much.
+    assert peaks[1] < peaks[0] * 4
     await items.assert_equal()
 
 

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-import asyncpg
 import msgspec
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
@@ -19,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from strata.migrator import fence
 from strata.migrator.approval.findings import Finding
 from strata.platform.database.administration import administrator
+from strata.platform.database.failures import NO_ANSWER
 from strata.platform.errors import StrataError
 from strata.tenancy.catalog.audit import record
 from strata.tenancy.catalog.tables import CellRow, PlacementRow, ServerRow, TenantRow
@@ -136,7 +136,7 @@ class Leftovers:
             async with administrator(await self._registry.admin_url(server, cell.database)) as admin:
                 if await fence.lets_in(admin, tenant_id, placement.schema_name, placement.epoch):
                     return None
-        except (StrataError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        except (StrataError, *NO_ANSWER):
             return kept
         return kept
 

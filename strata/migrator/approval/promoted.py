@@ -20,6 +20,7 @@ from strata.migrator.approval.errors import (
 )
 from strata.platform.database.administration import administrator
 from strata.platform.database.connecting import ServerUnreachableError
+from strata.platform.database.failures import NO_ANSWER
 from strata.tenancy.catalog.tables import CellRow
 from strata.tenancy.cell.inspection import door_state
 
@@ -97,7 +98,7 @@ async def require_silent(server: str, before: URL, now: URL) -> None:
 
 async def cluster_at(url: URL) -> asyncpg.Record | None:
     """Which cluster answers and whether as a standby; None: nobody does."""
-    with suppress(ServerUnreachableError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    with suppress(ServerUnreachableError, *NO_ANSWER):
         async with administrator(url) as admin:
             found: asyncpg.Record = (await admin.fetch(_CLUSTER))[0]
             return found

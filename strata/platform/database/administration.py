@@ -11,6 +11,7 @@ from sqlalchemy import URL
 
 from strata.platform.database.addresses import libpq
 from strata.platform.database.connecting import connect, connection
+from strata.platform.database.failures import NO_ANSWER
 
 _KEPT_S = 30.0
 
@@ -50,7 +51,7 @@ class KeptConnections:
         closing.cancel()
         try:
             await kept.execute("DISCARD ALL")
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except NO_ANSWER:
             kept.terminate()
             return None
         return kept

@@ -8,7 +8,13 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-_NETWORK = (ConnectionError, socket.gaierror, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError)
+_NETWORK = (
+    ConnectionError,
+    socket.gaierror,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.InternalClientError,
+)
 # 08: connection exception; 57P: shut down, starting up, recovering; 53300: too many connections.
 _SQLSTATES = ("08", "57P", "53300")
 

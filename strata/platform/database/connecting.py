@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
+from strata.platform.database.failures import NO_ANSWER
 from strata.platform.errors import UnavailableError
 
 CONNECT_TIMEOUT_S = 10
@@ -29,7 +30,7 @@ async def connect(dsn: str, database: str | None = None) -> asyncpg.Connection:
     """As the DSN's user; `database`: another one than the DSN's."""
     try:
         return await asyncpg.connect(dsn, database=database, timeout=CONNECT_TIMEOUT_S, statement_cache_size=0)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except NO_ANSWER as error:
         raise ServerUnreachableError(dsn, error) from error
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import asyncpg
 
+from strata.platform.database.failures import LOST
 from strata.platform.errors import StrataError
 from strata.tenancy.errors import NoTenantEnteredError
 from strata.tenancy.replicas.door import COMMIT_AND_TELL, TELL_POSITION
@@ -154,5 +155,5 @@ class EnteredTransaction:
         if not self._connection.is_closed():
             try:
                 await self._connection.execute("ROLLBACK")
-            except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
+            except LOST:
                 self._connection.terminate()

@@ -13,10 +13,10 @@ from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
-import asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from strata.platform.database.failures import NO_ANSWER
 from strata.platform.settings import PoolSettings
 from strata.tenancy.cell.admission import Admission
 from strata.tenancy.cell.breaker import Breaker
@@ -266,7 +266,7 @@ class CellPool:
                 pooled.driver.terminate()
             async with asyncio.timeout(_FAREWELL_S):
                 await pooled.close()
-        except (TimeoutError, DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        except (DBAPIError, *NO_ANSWER):
             # The server is gone, and with it the connection; or it hangs, and others wait for the budget's share.
             pooled.driver.terminate()
         finally:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from strata.platform.database.administration import administrator
+from strata.platform.database.failures import NO_ANSWER
 from strata.platform.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Leases:
         try:
             async with asyncio.timeout(_ANSWER_TIMEOUT_S):
                 return list(await self._connection.fetch(query, *arguments))
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except NO_ANSWER as error:
             # Whether it still has them is not known: as good as lost.
             self.lost.set()
             self._connection.terminate()

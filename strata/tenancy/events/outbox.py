@@ -14,6 +14,7 @@ from uuid import UUID
 
 import asyncpg
 
+from strata.platform.database.failures import LOST
 from strata.tenancy.cell.door import Refusal
 from strata.tenancy.cell.inspection import application
 from strata.tenancy.errors import CapabilityRefusedError, CellClosedError, CellUnavailableError
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 _BATCH_BYTES = 4 * 1024 * 1024
 _CALL_TIMEOUT_S = 30.0
 _NOBODY = UUID(int=0)
-_LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.OperatorInterventionError, OSError)
 
 
 class CellOutbox:
@@ -99,7 +99,7 @@ class CellOutbox:
                     named = () if tenant_id is None else (tenant_id,)
                     rows: Sequence[asyncpg.Record] = await connection.fetch(query, *named, capability, *arguments)
                     return rows
-            except (*_LOST, TimeoutError) as error:
+            except (*LOST, asyncpg.OperatorInterventionError) as error:
                 await self._hang_up()
                 raise CellUnavailableError(self.cell) from error
             except asyncpg.PostgresError as error:

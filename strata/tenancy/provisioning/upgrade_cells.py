@@ -10,6 +10,7 @@ import asyncpg
 import msgspec
 
 from strata.platform.database.connecting import connection
+from strata.platform.database.failures import NO_ANSWER
 from strata.platform.errors import StrataError
 from strata.tenancy.catalog.purposes import admin_dsn
 from strata.tenancy.cell.schema_revisions import CONTROL_SCHEMA, LedgerLine
@@ -66,7 +67,7 @@ async def ask_each(
                 return cell, await ask(admin)
         except StrataError as error:
             return cell, error.detail
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except NO_ANSWER as error:
             return cell, str(error)
 
     return list(await asyncio.gather(*(one(cell) for cell in cells)))

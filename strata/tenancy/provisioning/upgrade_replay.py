@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from strata.platform.database.connecting import ServerUnreachableError, connection
+from strata.platform.database.failures import NO_ANSWER
 from strata.tenancy.cell.schema_revisions import CONTROL_SCHEMA, LedgerLine, batch_script, revisions_of
 from strata.tenancy.provisioning.upgrade_cells import CellAddress, Lag
 from strata.tenancy.provisioning.upgrade_report import Outcome, OutcomeState
@@ -119,7 +120,7 @@ class Replay:
                         admin, used = await stack.enter_async_context(self._connection(cell, attempt)), 0
                     used += len(batch)
                     await self._claimed(admin, batch, told)
-                except (ServerUnreachableError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                except (ServerUnreachableError, *NO_ANSWER) as error:
                     # The connection is gone. What it had brought about, the next pass reads in the ledger.
                     admin = None
                     said = getattr(error, "detail", None) or str(error)

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from strata.platform.database.failures import NO_ANSWER
 from strata.platform.errors import StrataError
 from strata.tenancy.replicas import position
 from strata.tenancy.replicas.client import CLIENT, ClientReads
 from strata.tenancy.replicas.door import NOT_ON_STANDBY, standby_entry_message
 from strata.tenancy.replicas.register import pool_name
-from strata.tenancy.replicas.watch import GONE, CellWatch, Ended, Standby
+from strata.tenancy.replicas.watch import CellWatch, Ended, Standby
 
 if TYPE_CHECKING:
     from strata.platform.database.lsn import Lsn
@@ -31,7 +32,7 @@ ENTER_WITHIN_S = 0.5
 """A standby that takes longer to let a reader in has lost it to the primary."""
 _REGISTER_READ_EVERY_S = 5.0
 _UNUSED_FOR_S = 60.0
-_CATALOG_FAILS = (*GONE, SQLAlchemyError, StrataError)
+_CATALOG_FAILS = (*NO_ANSWER, SQLAlchemyError, StrataError)
 
 
 class StandbyWay:

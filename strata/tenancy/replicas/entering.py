@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import asyncpg
 from sqlalchemy.exc import SQLAlchemyError
 
+from strata.platform.database.failures import NO_ANSWER
 from strata.platform.errors import StrataError
 from strata.tenancy.errors import CellUnavailableError
-from strata.tenancy.replicas.watch import GONE
 
 if TYPE_CHECKING:
     from strata.tenancy.cell.engines import CellEngines
@@ -32,7 +32,7 @@ async def enter_standby(
     try:
         async with asyncio.timeout(way.timeout_s):
             entered = await _enter(engines, way, context)
-    except (*GONE, SQLAlchemyError, StrataError) as error:
+    except (*NO_ANSWER, SQLAlchemyError, StrataError) as error:
         way.refused(getattr(error, "sqlstate", None))
         return None
     way.entered(entered[1].driver)

@@ -14,6 +14,7 @@ import asyncpg
 import structlog
 
 from strata.platform.database.addresses import libpq
+from strata.platform.database.failures import NO_ANSWER
 from strata.platform.database.lsn import Lsn, parse_lsn
 from strata.tenancy.replicas.lease import MARGIN_S
 
@@ -29,7 +30,6 @@ _AGAIN_FOR_A_NEW_LEASE_S = 0.1
 _ANSWER_WITHIN_S = 0.8
 _SHUNNED_S = 0.25
 _LAGGING_S = 0.05
-GONE = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 
 _STATE = """
 SELECT pg_is_in_recovery() AS standby, pg_last_wal_replay_lsn()::text AS replayed,
@@ -94,7 +94,7 @@ class _Line:
         self._connection: asyncpg.Connection | None = None
 
     async def row(self, query: str, *arguments: object) -> Any:  # noqa: ANN401 - asyncpg's record
-        """Raises one of GONE."""
+        """Raises one of NO_ANSWER."""
         try:
             async with asyncio.timeout(_ANSWER_WITHIN_S):
                 if self._connection is None:
@@ -138,7 +138,7 @@ class CellWatch:
             ]
             if in_time:
                 await self._primary.row(_LEASE, [standby.id for standby in in_time])
-        except GONE as error:
+        except NO_ANSWER as error:
             # Without the primary there are no leases: what the standbys hold grows old.
             log.warning("standby.not_leased", cell=self.cell, error=f"{type(error).__name__}: {error}")
             return LOOK_EVERY_S
@@ -156,7 +156,7 @@ class CellWatch:
         line = self._lines[standby.id]
         try:
             state = await line.row(_STATE, standby.id)
-        except GONE:
+        except NO_ANSWER:
             standby.lose()
             return standby, None
         if not state["standby"] or state["replayed"] is None:
