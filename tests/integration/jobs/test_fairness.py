@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from sqlalchemy import text
 
@@ -14,7 +12,9 @@ from tests.builders.jobs import BRISK, Note, crowd, ended, long, note, seen, unt
 from tests.builders.platform import Tenantry, second_process
 
 FLOOD = 10_000
-HELD_UP_AT_MOST_S = 1.0  # what issue 3 demands
+HOLD_S = 0.02
+A_SECOND_OF_THE_FLOOD = 50
+"""Its jobs, as many as one place does in a second: the same bound on a machine that is slow or busy with other things."""
 FORGET = text("DELETE FROM jobs.procrastinate_jobs WHERE args ->> 'owner' = :owner")
 
 
@@ -30,7 +30,7 @@ async def test_a_flood_delays_another_tenant_s_job_by_less_than_a_second(
     """With one place each both workers are always taken by the flood; with ten its tenant's share leaves room."""
     flooding, waiting = await tenant_on(Tier.SCHEMA, plan="business"), await tenant_on(Tier.SHARED)
     settings = BRISK.model_copy(update={"concurrency": concurrency})
-    await runtime.jobs.defer_many(crowd, flooding.id, [Note("flood", hold_s=0.02)] * FLOOD)
+    await runtime.jobs.defer_many(crowd, flooding.id, [Note("flood", hold_s=HOLD_S)] * FLOOD)
     try:
         async with (
             second_process(runtime) as other,
@@ -39,13 +39,12 @@ async def test_a_flood_delays_another_tenant_s_job_by_less_than_a_second(
         ):
             done = seen.labels.count("flood")
             await until(lambda: seen.labels.count("flood") > done + 20)
-            delays_s = []
             for _ in range(5):
-                asked = time.monotonic()
+                before = len(seen.labels)
                 job = await runtime.jobs.defer(note, waiting.id, Note("single"))
                 assert (await ended(runtime, job)).state is JobState.SUCCEEDED
-                delays_s.append(time.monotonic() - asked)
-            assert max(delays_s) < HELD_UP_AT_MOST_S
+                single = seen.labels.index("single", before)
+                assert seen.labels[before:single].count("flood") < A_SECOND_OF_THE_FLOOD
             assert seen.labels.count("flood") - done < FLOOD / 2, "the flood was still there"
     finally:
         await forget(runtime, flooding.id)
