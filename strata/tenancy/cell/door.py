@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hmac
 from enum import StrEnum
+from functools import lru_cache
 from uuid import UUID
 
 from strata.platform.database.names import quoted
 from strata.tenancy.model import Placement, Tier
 
 _BLOCK_BYTES = 64
+_MESSAGES_KEPT = 8192
 
 
 class Isolation(StrEnum):
@@ -50,7 +52,7 @@ class CellSecret:
         return bytes(b ^ 0x36 for b in block).hex(), bytes(b ^ 0x5C for b in block).hex()
 
     def capability(self, tenant_id: UUID | str, epoch: int) -> str:
-        """HMAC-SHA256 over the tenant's id and epoch, in hexadecimal; derived at each use, never stored."""
+        """HMAC-SHA256 over the tenant's id and epoch, in hexadecimal."""
         return hmac.digest(self._key, f"enter|{tenant_id}|{epoch}".encode(), "sha256").hex()
 
     def derived(self, purpose: str) -> bytes:
@@ -58,6 +60,7 @@ class CellSecret:
         return hmac.digest(self._key, f"derive|{purpose}".encode(), "sha256")
 
 
+@lru_cache(_MESSAGES_KEPT)
 def entry_message(
     secret: CellSecret, tenant_id: UUID, placement: Placement, isolation: Isolation, *, read_only: bool
 ) -> str:
@@ -68,6 +71,7 @@ def entry_message(
     statement left behind on the pooled connection ends here (all three together cost nothing measurable). `pg_temp`
     stands last, or it would be searched first. E'' reads the same whatever standard_conforming_strings was left at.
     CALL and SET are utility statements: a SELECT of the same would be planned anew for each transaction.
+    Kept for the tenants that come often: what it holds can be worked out anew at any time from the key beside it.
     """
     mode = "READ ONLY" if read_only else "READ WRITE"
     tenant = str(tenant_id)

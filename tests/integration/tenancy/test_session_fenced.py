@@ -150,15 +150,18 @@ async def test_waiting_is_bounded_and_says_when_to_come_back(small: Runtime, ten
     await write(small, tenant, "afterwards")
 
 
+def probers_of(tenant: TenantContext) -> list[asyncio.Task[object]]:
+    return [task for task in asyncio.all_tasks() if task.get_name() == f"fence-{tenant.id}"]
+
+
 async def test_waiters_hold_no_connection(small: Runtime, tenant_on: Tenantry) -> None:
     """Fifty wait for one tenant's fence, with two connections; the neighbours do not notice."""
     tenant, neighbour = await tenant_on(Tier.SHARED), await tenant_on(Tier.SCHEMA)
     async with lock_held(small, tenant):
         waiting = [asyncio.create_task(write(small, tenant, f"w{n}")) for n in range(50)]
-        await asyncio.sleep(0.15)
-        probers = [task for task in asyncio.all_tasks() if task.get_name() == f"fence-{tenant.id}"]
-        assert len(probers) == 1
-        assert (await pool_of(small, FIRST_CELL)).checked_out <= 1
+        async with asyncio.timeout(10):
+            while len(probers_of(tenant)) != 1 or (await pool_of(small, FIRST_CELL)).checked_out > 1:
+                await asyncio.sleep(0.01)
         await asyncio.gather(*(write(small, neighbour, f"n{n}") for n in range(30)))
         assert not any(each.done() for each in waiting)
     await asyncio.gather(*waiting)
