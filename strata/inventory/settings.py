@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints, model_validator
 
+from strata.tenancy.context import TenantContext
 from strata.tenancy.session import TenantReadSession
 from strata.tenancy.settings.sections import Section, SectionModel
 
@@ -98,7 +99,11 @@ SECTIONS = (CUSTOM_FIELDS, RULES)
 
 
 def custom_fields_of(session: TenantReadSession) -> CustomFields:
-    return _custom_fields(session.info["context"].settings.sections.get(CUSTOM_FIELDS.name, "{}"))
+    return custom_fields_in(session.info["context"])
+
+
+def custom_fields_in(context: TenantContext) -> CustomFields:
+    return _custom_fields(context.settings.sections.get(CUSTOM_FIELDS.name, "{}"))
 
 
 def rules_of(session: TenantReadSession) -> Rules:

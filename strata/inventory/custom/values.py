@@ -26,8 +26,16 @@ INDEXED = 200
 _LONGEST_TEXT = 1000
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
+# One that a machine would write too: no thousands separators, no underscores.
+_NUMBER = re.compile(r"[+-]?([0-9]{1,300}(\.[0-9]{0,300})?|\.[0-9]{1,300})(e[+-]?[0-9]{1,3})?", re.IGNORECASE)
+_EXACT = 2**53
+"""Whole numbers up to here are kept as such by everything that reads JSON."""
+
 Value = str | int | float
 Values = Mapping[str, Any]
+Fields = Sequence[CustomField]
+Problem = dict[str, str]
+"""With `path`, `code` and `message`."""
 
 
 class Entity(StrEnum):
@@ -35,17 +43,23 @@ class Entity(StrEnum):
     MOVEMENT = "movement"
 
 
+class ProblemCode(StrEnum):
+    UNKNOWN = "custom-unknown"
+    MISSING = "custom-missing"
+    UNFIT = "custom-unfit"
+
+
 class CustomFieldsRefusedError(InvalidInputError):
     code = "custom-fields-refused"
     title = "Custom fields not acceptable"
 
-    def __init__(self, errors: Sequence[dict[str, str]]) -> None:
+    def __init__(self, errors: Sequence[Problem]) -> None:
         more = f" ({len(errors) - 1} more)" if len(errors) > 1 else ""
         super().__init__(f"{errors[0]['message']}{more}", extra={"errors": list(errors)})
         self.errors = list(errors)
 
 
-def defined(session: TenantReadSession, entity: Entity) -> Sequence[CustomField]:
+def defined(session: TenantReadSession, entity: Entity) -> Fields:
     fields = custom_fields_of(session)
     return fields.product if entity is Entity.PRODUCT else fields.movement
 
@@ -56,25 +70,33 @@ def check(session: TenantReadSession, entity: Entity, values: Values) -> None:
         raise CustomFieldsRefusedError(errors)
 
 
-def problems(fields: Sequence[CustomField], values: Values) -> Iterator[dict[str, str]]:
+def problems(fields: Fields, values: Values) -> Iterator[Problem]:
     known = {field.key: field for field in fields}
     for key in values:
         if key not in known:
-            yield _error(
-                key, "custom-unknown", f"There is no custom field «{key[:64]}»; the settings have those there are."
-            )
+            unknown = f"There is no custom field «{key[:64]}»; the settings have those there are."
+            yield _error(key, ProblemCode.UNKNOWN, unknown)
     for field in fields:
         value = values.get(field.key)
         if value is None:
             if field.required:
-                yield _error(field.key, "custom-missing", f"«{field.label}» is required.")
+                yield _error(field.key, ProblemCode.MISSING, f"«{field.label}» is required.")
         elif (message := _unfit(field, value)) is not None:
-            yield _error(field.key, "custom-unfit", f"«{field.label}»: {message}")
+            yield _error(field.key, ProblemCode.UNFIT, f"«{field.label}»: {message}")
 
 
-def lacks_required(session: TenantReadSession, entity: Entity) -> bool:
-    """Whether a row without any custom value would be refused."""
-    return any(field.required for field in defined(session, entity))
+def typed(fields: Fields, given: Mapping[str, Value]) -> dict[str, Value]:
+    """Texts of a form or a file as their fields' types; as they are where they are none, and then `problems` says why."""
+    numbers = {field.key for field in fields if field.type is FieldType.NUMBER}
+    return {key: _number(value) if key in numbers and isinstance(value, str) else value for key, value in given.items()}
+
+
+def _number(text: str) -> Value:
+    plain = text.replace("\N{MINUS SIGN}", "-")
+    if not _NUMBER.fullmatch(plain):
+        return text
+    number = float(plain)
+    return int(number) if number.is_integer() and abs(number) <= _EXACT else number
 
 
 def _unfit(field: CustomField, value: object) -> str | None:
@@ -101,8 +123,8 @@ def _is_date(value: object) -> bool:
     return True
 
 
-def _error(key: str, code: str, message: str) -> dict[str, str]:
-    return {"path": f"/custom/{key}", "code": code, "message": message}
+def _error(key: str, code: ProblemCode, message: str) -> Problem:
+    return {"path": f"/custom/{key}", "code": code.value, "message": message}
 
 
 def labelled(session: TenantReadSession, entity: Entity, values: Values) -> list[tuple[str, object]]:

@@ -10,6 +10,7 @@ from openfeature.client import OpenFeatureClient
 from strata.identity.permissions import Permission, requires
 from strata.inventory.idempotency import REPLAYED, IdempotencyKeyHeader, once, request_key
 from strata.inventory.imports import queueing, repository
+from strata.inventory.imports.custom_columns import PREFIXES, with_columns
 from strata.inventory.imports.files import SourceFile
 from strata.inventory.imports.flags import refuse_while_paused
 from strata.inventory.imports.mapping import packaged, packaged_names
@@ -25,6 +26,7 @@ from strata.inventory.request_parameters import (
     TextParameter,
 )
 from strata.inventory.resources import Resource
+from strata.platform.http.query import open_parameters
 from strata.platform.paging import DEFAULT_LIMIT, Page, Paging
 from strata.platform.settings import HttpSettings
 from strata.platform.tokens import Claims
@@ -60,7 +62,7 @@ class ImportController(Controller):
     @post(
         "/",
         summary="Upload a file to be imported",
-        opt=requires(Permission.IMPORTS_WRITE),
+        opt=requires(Permission.IMPORTS_WRITE) | open_parameters(*PREFIXES),
         status_code=202,
         request_max_body_size=None,
     )
@@ -82,10 +84,11 @@ class ImportController(Controller):
         its Location shows how far they are.
 
         A file that is queued already is not queued twice, and one that was imported before changes nothing (200).
-        Refused rows are no failure; they are listed under `refusals`.
+        Refused rows are no failure; they are listed under `refusals`. Custom fields: `product.custom.colour=Colour` and
+        `movement.custom.carrier=Carrier` name the columns that their values stand in.
         """
         refuse_while_paused(flag_client, context)
-        chosen = packaged(mapping)
+        chosen = with_columns(packaged(mapping), request.query_params.items())
         async with spooled(request.stream(), http_settings.max_upload_bytes) as path:
             order = await queueing.look_at(
                 SourceFile(path, file_name, http_settings.max_unpacked_bytes),

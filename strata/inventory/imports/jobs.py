@@ -20,6 +20,7 @@ from openfeature.client import OpenFeatureClient
 
 from strata.inventory.imports import kept_files, planning, repository
 from strata.inventory.imports.ahead import ahead
+from strata.inventory.imports.custom_columns import check_custom, opening_values
 from strata.inventory.imports.errors import PlanBrokenError
 from strata.inventory.imports.files import SourceFile
 from strata.inventory.imports.flags import batch_rows
@@ -34,6 +35,7 @@ from strata.inventory.imports.rows import Interpreter
 from strata.inventory.imports.schemas import RunOut
 from strata.inventory.imports.survey import Survey, survey
 from strata.inventory.quotas import QuotaExceededError
+from strata.inventory.settings import custom_fields_in
 from strata.platform.errors import BadRequestError, ConflictError, InvalidInputError
 from strata.platform.jobs.declaration import NoArguments, Queue, Retry
 from strata.platform.jobs.schedules import Daily
@@ -99,6 +101,8 @@ async def plan_import(job: TenantJob, arguments: PlanImport) -> None:
                 return
             mapping = await repository.queued_mapping(session, run)
             if run.state is ImportState.PENDING:
+                # The fields may be others than when it was queued.
+                check_custom(mapping, custom_fields_in(job.context), opening_stock=run.options.opening_stock)
                 await planning.drop(session, run.id)
                 await ensure_bin(session, mapping.document.movement, location_limit=job.context.limits.locations)
         if run.state is ImportState.PENDING:
@@ -107,7 +111,9 @@ async def plan_import(job: TenantJob, arguments: PlanImport) -> None:
                 if surveyed is None:
                     return
                 rows = batch_rows(job.services.get(OpenFeatureClient), job.context, job.services.get(ImportSettings))
-                await _leave(job, run, Plan(file, mapping, surveyed, Position(run.phase, run.checkpoint), rows))
+                position = Position(run.phase, run.checkpoint)
+                plan = Plan(file, mapping, surveyed, custom_fields_in(job.context), position, rows)
+                await _leave(job, run, plan)
     async with job.tenants.reading(job.context) as session:
         first = await planning.first_left(session, arguments.import_id)
     if first is not None:
@@ -156,7 +162,7 @@ async def _defer(jobs: JobQueue, tenant_id: UUID, batch: PostBatch, at: datetime
 
 async def _surveyed(job: TenantJob, run: RunOut, file: SourceFile, mapping: Mapping) -> Survey | None:
     """None: the run was cancelled while the file was read."""
-    reading = asyncio.create_task(asyncio.to_thread(survey, file, mapping))
+    reading = asyncio.create_task(asyncio.to_thread(survey, file, mapping, custom_fields_in(job.context)))
     try:
         while not (await asyncio.wait({reading}, timeout=_LOOK_EVERY_S))[0]:
             async with job.tenants.reading(job.context) as session:
@@ -234,6 +240,8 @@ async def _post(session: TenantSession, job: TenantJob, run: RunOut, number: int
     poster = Poster(
         mapping.document.movement,
         lambda sku: planned.names.get(sku, sku),
+        lambda sku: planned.custom.get(sku, {}),
+        opening=opening_values(mapping, custom_fields_in(job.context)),
         begins_at=planned.begins_at,
         actor=run.created_by,
         sku_limit=job.context.limits.skus,

@@ -12,6 +12,7 @@ from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from strata.inventory.imports.errors import MappingRefusedError, MappingUnknownError
 from strata.inventory.imports.refusals import RefusalCode
@@ -78,9 +79,24 @@ class TimeColumn(_Part, frozen=True):
     """For times that name no zone themselves."""
 
 
+class CustomSource(_Part, frozen=True):
+    """Where the values of a custom field come from: a column, or one constant for all."""
+
+    column: str | None = None
+    constant: str | int | float | None = None
+    opening: str | int | float | None = None
+    """Of a movement's field with a column: what movements of opening stock have, which no row of the file is."""
+
+
+CustomPart = dict[str, str | CustomSource]
+"""By the field's key; a text is the name of a column."""
+
+
 class ProductPart(_Part, frozen=True):
     sku: TextColumn
     name: NameColumn | None = None
+    custom: CustomPart | UnsetType = UNSET
+    """UNSET rather than empty: so a mapping without any keeps the digest by which half-done runs know it."""
 
 
 class MovementPart(_Part, frozen=True):
@@ -93,6 +109,8 @@ class MovementPart(_Part, frozen=True):
     occurred_at: TimeColumn | None = None
     group_by: tuple[str, ...] = ()
     """Lines that follow one another and agree in these columns, and in their rule, are one movement."""
+    custom: CustomPart | UnsetType = UNSET
+    """Lines that differ in these are different movements."""
 
 
 class Condition(_Part, frozen=True):
@@ -158,8 +176,15 @@ class Mapping(msgspec.Struct, frozen=True):
             named.append(document.movement.reference)
         if document.movement.occurred_at is not None:
             named.append(document.movement.occurred_at.column)
+        for sources in (custom_sources(document.product), custom_sources(document.movement)):
+            named += [source.column for source in sources.values() if source.column is not None]
         named += [condition.column for condition in document.conditions()]
         return tuple(dict.fromkeys(named))
+
+
+def custom_sources(part: ProductPart | MovementPart) -> dict[str, CustomSource]:
+    named = {} if part.custom is UNSET else part.custom
+    return {key: CustomSource(source) if isinstance(source, str) else source for key, source in named.items()}
 
 
 def packaged_names() -> list[str]:
@@ -207,7 +232,7 @@ def mapping_of(name: str, document: MappingDocument) -> Mapping:
 
 def _problem(document: MappingDocument) -> str | None:
     """What the types cannot say."""
-    return _layout_problem(document) or _rule_problem(document)
+    return _layout_problem(document) or _custom_problem(document) or _rule_problem(document)
 
 
 def _layout_problem(document: MappingDocument) -> str | None:
@@ -221,6 +246,16 @@ def _layout_problem(document: MappingDocument) -> str | None:
             ZoneInfo(occurred_at.time_zone)
         except (ZoneInfoNotFoundError, ValueError, OSError):
             return f"this machine knows no time zone «{occurred_at.time_zone}»"
+    return None
+
+
+def _custom_problem(document: MappingDocument) -> str | None:
+    for name, part in (("product", document.product), ("movement", document.movement)):
+        for key, source in custom_sources(part).items():
+            if (source.column is None) == (source.constant is None):
+                return f"{name}.custom.{key} needs a column or a constant, and not both"
+            if source.opening is not None and (part is document.product or source.column is None):
+                return f"{name}.custom.{key} has an opening, which is for a movement's field that has a column"
     return None
 
 

@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import LargeBinary, bindparam, delete, func, select, text
 
+from strata.inventory.custom.values import Value
 from strata.inventory.imports.batches import Batch, batches
 from strata.inventory.imports.errors import FileChangedError
 from strata.inventory.imports.files import SourceFile
@@ -19,6 +20,7 @@ from strata.inventory.imports.records import CsvRecords
 from strata.inventory.imports.repository import Position
 from strata.inventory.imports.rows import Interpreter
 from strata.inventory.imports.survey import Survey
+from strata.inventory.settings import CustomFields
 from strata.tenancy.session import TenantReadSession, TenantSession
 
 Needed = list[tuple[str, int]]
@@ -29,6 +31,8 @@ class PlannedBatch(msgspec.Struct, frozen=True):
     after: Position
     names: dict[str, str]
     """Of the products in it, where the file names them."""
+    custom: dict[str, dict[str, Value]] = {}
+    """Of the products in it, where the file gives any."""
     columns: tuple[str, ...] = ()
     rows: Batch | None = None
     needed: Needed = []
@@ -46,6 +50,7 @@ class Plan(msgspec.Struct, frozen=True):
     file: SourceFile
     mapping: Mapping
     surveyed: Survey
+    fields: CustomFields
     position: Position
     batch_rows: int
 
@@ -63,27 +68,34 @@ class Plan(msgspec.Struct, frozen=True):
         for start in range(checkpoint, len(needed), self.batch_rows):
             part = needed[start : start + self.batch_rows]
             after = Position(Phase.OPENING, start + len(part))
-            names = self._names(sku for sku, _ in part)
-            yield _encode(PlannedBatch(before, after, names, needed=part, begins_at=self.surveyed.begins_at))
+            skus = [sku for sku, _ in part]
+            begins_at = self.surveyed.begins_at
+            yield _encode(
+                PlannedBatch(before, after, self._names(skus), self._custom(skus), needed=part, begins_at=begins_at)
+            )
             before = after
         yield _encode(PlannedBatch(before, Position(Phase.ROWS, 0), {}))
 
     def _rows(self, checkpoint: int) -> Iterator[bytes]:
         with self.file.open(self.mapping.document.file.encoding) as (content, digest):
             records = CsvRecords(content, self.mapping, self.file.name)
-            interpreter = Interpreter(self.mapping, records.columns)
+            interpreter = Interpreter(self.mapping, records.columns, self.fields)
             before = Position(Phase.ROWS, checkpoint)
             for batch in batches(islice(records, checkpoint, None), interpreter, self.batch_rows):
                 after = Position(Phase.ROWS, before.checkpoint + batch.rows)
-                names = self._names(line.sku for group in batch.groups for line in group.lines)
-                yield _encode(PlannedBatch(before, after, names, records.columns, batch))
+                skus = list(dict.fromkeys(line.sku for group in batch.groups for line in group.lines))
+                yield _encode(
+                    PlannedBatch(before, after, self._names(skus), self._custom(skus), records.columns, batch)
+                )
                 before = after
         if digest.value() != self.surveyed.digest:
             raise FileChangedError(self.file.name)
 
-    def _names(self, skus: Iterator[str]) -> dict[str, str]:
-        named = ((sku, self.surveyed.name(sku)) for sku in dict.fromkeys(skus))
-        return {sku: name for sku, name in named if name != sku}
+    def _names(self, skus: Sequence[str]) -> dict[str, str]:
+        return {sku: name for sku in skus if (name := self.surveyed.name(sku)) != sku}
+
+    def _custom(self, skus: Sequence[str]) -> dict[str, dict[str, Value]]:
+        return {sku: custom for sku in skus if (custom := self.surveyed.custom(sku))}
 
 
 _ADD = text(

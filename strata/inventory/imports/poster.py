@@ -7,6 +7,7 @@ from datetime import datetime
 
 import msgspec
 
+from strata.inventory.custom.values import Value, Values
 from strata.inventory.imports import repository
 from strata.inventory.imports.batches import MOVEMENT_LINES, Batch, Group
 from strata.inventory.imports.mapping import MovementPart
@@ -35,19 +36,25 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Poster:
-    """`name`: what a product is called, by SKU; `begins_at`: the time of the file's first movement."""
+    """`name`, `custom`: what a product is called and has, by SKU; `opening`: custom values of opening stock;
+    `begins_at`: the time of the file's first movement.
+    """
 
     def __init__(
         self,
         place: MovementPart,
         name: Callable[[str], str],
+        custom: Callable[[str], Values],
         *,
+        opening: dict[str, Value],
         begins_at: datetime | None,
         actor: str,
         sku_limit: int | None,
     ) -> None:
         self._bin = place.bin
         self._name = name
+        self._custom = custom
+        self._opening = opening
         self._begins_at = begins_at
         self._actor = actor
         self._sku_limit = sku_limit
@@ -64,7 +71,7 @@ class Poster:
         lacking = [
             LineIn(sku=sku, bin=self._bin, quantity=quantity - there.get(sku, 0))
             for sku, quantity in needed
-            if sku not in made.refused | made.lacking and quantity > there.get(sku, 0)
+            if sku in made.known and quantity > there.get(sku, 0)
         ]
         documents = [
             MovementDocument(
@@ -74,6 +81,7 @@ class Poster:
                 reference=reference[:REFERENCE_LIMIT],
                 reason=OPENING_REASON,
                 occurred_at=self._begins_at,
+                custom=self._opening,
             )
             for start in range(0, len(lacking), MOVEMENT_LINES)
         ]
@@ -91,8 +99,10 @@ class Poster:
         refusals = list(batch.refusals)
         groups: list[Group] = []
         for group in batch.groups:
-            fitting = [line for line in group.lines if line.sku not in made.refused | made.lacking]
-            refusals += (_lacking(line, interpreter) for line in group.lines if line.sku in made.lacking)
+            fitting = [line for line in group.lines if line.sku not in made.refused and line.sku not in made.lacking]
+            refusals += (
+                _lacking(line, made.lacking[line.sku], interpreter) for line in group.lines if line.sku in made.lacking
+            )
             refusals += (self._beyond_limit(line, interpreter) for line in group.lines if line.sku in made.refused)
             if fitting:
                 groups.append(Group(fitting))
@@ -117,9 +127,10 @@ class Poster:
 
     async def _ensure(self, session: TenantSession, skus: Sequence[str]) -> _Made:
         products = [(sku, self._name(sku)) for sku in skus]
-        ensured = await ensure_products(session, products, sku_limit=self._sku_limit)
-        absent = ensured.refused | ensured.lacking
-        return _Made(ensured.created, ensured.refused, ensured.lacking, frozenset(skus) - absent)
+        custom = {sku: values for sku in skus if (values := self._custom(sku))}
+        ensured = await ensure_products(session, products, sku_limit=self._sku_limit, custom=custom)
+        known = frozenset(skus) - ensured.refused - ensured.lacking.keys()
+        return _Made(ensured.created, ensured.refused, ensured.lacking, known)
 
     async def _post(self, session: TenantSession, documents: Sequence[MovementDocument]) -> list[BatchOutcome]:
         return await post_movements(session, documents, actor=self._actor) if documents else []
@@ -133,6 +144,7 @@ class Poster:
             reference=group.first.reference,
             reason=rule.reason,
             occurred_at=group.first.occurred_at,
+            custom=group.first.movement_custom,
         )
 
     def _beyond_limit(self, line: Line, interpreter: Interpreter) -> Refusal:
@@ -142,15 +154,18 @@ class Poster:
         return interpreter.refused(line.record, RefusalCode.SKU_LIMIT, predicate)
 
 
-def _lacking(line: Line, interpreter: Interpreter) -> Refusal:
-    predicate = f"names the new product «{line.sku}», of which the organisation requires custom fields: create it first"
+def _lacking(line: Line, why: str, interpreter: Interpreter) -> Refusal:
+    predicate = (
+        f"names the new product «{line.sku}», and no line gives what it needs: {why.rstrip('.')}; "
+        "let the mapping name its column, or create the product first"
+    )
     return interpreter.refused(line.record, RefusalCode.CUSTOM_REQUIRED, predicate)
 
 
 class _Made(msgspec.Struct, frozen=True):
     created: int
     refused: frozenset[str]
-    lacking: frozenset[str]
+    lacking: dict[str, str]
     known: frozenset[str]
 
 

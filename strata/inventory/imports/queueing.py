@@ -21,6 +21,7 @@ import msgspec
 from sqlalchemy import func
 
 from strata.inventory.imports import kept_files, planning, repository
+from strata.inventory.imports.custom_columns import check_custom
 from strata.inventory.imports.errors import (
     ImportDoneError,
     ImportNotQueuedError,
@@ -34,6 +35,7 @@ from strata.inventory.imports.models import OVER, UNDER_WAY, ImportState
 from strata.inventory.imports.records import CsvRecords
 from strata.inventory.imports.repository import RunKey
 from strata.inventory.imports.schemas import ImportOptions, RunOptions, RunOut
+from strata.inventory.settings import custom_fields_of
 from strata.tenancy.audit import record
 from strata.tenancy.events.emitting import emit
 from strata.tenancy.session import TenantSession
@@ -70,6 +72,7 @@ def _digest(file: SourceFile, mapping: Mapping) -> bytes:
 
 async def accept(session: TenantSession, order: Order, *, actor: str, again: bool = False) -> RunOut:
     """Queue the file; one that is queued already, or done, is left as it is."""
+    check_custom(order.mapping, custom_fields_of(session), opening_stock=order.key.options.opening_stock)
     lease = timedelta(seconds=repository.LEASE_S)
     run, left_s = await repository.find_or_begin(
         session, order.key, file_name=order.file.name, actor=actor, lease=lease

@@ -6,6 +6,8 @@ from enum import StrEnum
 
 import msgspec
 
+from strata.inventory.custom.values import ProblemCode
+
 EXCERPT = 500
 """The most of one field, or of a row that has no fields, that is kept to show."""
 
@@ -30,6 +32,9 @@ class RefusalCode(StrEnum):
     SHORTAGE = "shortage"
     CANCELLED_OUT = "cancelled-out"
     CUSTOM_REQUIRED = "custom-required"
+    CUSTOM_MISSING = ProblemCode.MISSING.value
+    CUSTOM_UNFIT = ProblemCode.UNFIT.value
+    CUSTOM_UNKNOWN = ProblemCode.UNKNOWN.value
     MOVEMENT_REFUSED = "movement-refused"
 
 

@@ -11,10 +11,21 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from strata.inventory.imports.mapping import Condition, Mapping, Normalisation, PostRule, Reading, TimeColumn
+from strata.inventory.custom.values import ProblemCode, Value
+from strata.inventory.imports.custom_columns import Judged, custom_reader
+from strata.inventory.imports.mapping import (
+    Condition,
+    Mapping,
+    Normalisation,
+    PostRule,
+    Reading,
+    TimeColumn,
+    custom_sources,
+)
 from strata.inventory.imports.records import Record
 from strata.inventory.imports.refusals import Refusal, RefusalCode, excerpt, refusal
 from strata.inventory.movements.models import MovementKind
+from strata.inventory.settings import CustomFields
 
 SKU_LIMIT = 64
 NAME_LIMIT = 200
@@ -26,7 +37,11 @@ Fields = list[str]
 Test = Callable[[Fields], bool]
 
 
-class Line(msgspec.Struct, frozen=True):
+_NO_CUSTOM = CustomFields()
+_NOTHING = Judged()
+
+
+class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     record: Record
     rule: int
     group: tuple[str, ...]
@@ -41,12 +56,15 @@ class Line(msgspec.Struct, frozen=True):
     """What it does to the stock."""
     reference: str | None
     occurred_at: datetime | None
+    product_custom: dict[str, Value] = {}
+    """What the row says of its product; nobody has asked whether that is all a new one needs."""
+    movement_custom: dict[str, Value] = {}
 
 
 class Interpreter:
-    """A mapping, made ready for rows with these columns."""
+    """A mapping, made ready for rows with these columns, of a tenant with these custom fields."""
 
-    def __init__(self, mapping: Mapping, columns: tuple[str, ...]) -> None:
+    def __init__(self, mapping: Mapping, columns: tuple[str, ...], fields: CustomFields = _NO_CUSTOM) -> None:
         document = mapping.document
         self.rules = document.post
         self._columns = columns
@@ -62,7 +80,10 @@ class Interpreter:
         occurred_at = document.movement.occurred_at
         self._time = None if occurred_at is None else place[occurred_at.column]
         self._parse_time = _clock(occurred_at or TimeColumn(""))
-        self._group = tuple(place[column] for column in document.movement.group_by)
+        of_movement = [source.column for source in custom_sources(document.movement).values() if source.column]
+        self._group = tuple(place[column] for column in (*document.movement.group_by, *of_movement))
+        self._product_custom = custom_reader(document.product, fields.product, place)
+        self._movement_custom = custom_reader(document.movement, fields.movement, place)
         self._refuse = [(rule, _all_of(rule.when, place)) for rule in document.refuse]
         self._post = [(number, rule, _all_of(rule.when, place)) for number, rule in enumerate(document.post)]
 
@@ -86,6 +107,12 @@ class Interpreter:
         except ValueError:
             predicate = f"has no time in «{excerpt(fields[self._time or 0])[:40]}» that the mapping's format can read"
             return self.refused(record, RefusalCode.TIME_INVALID, predicate)
+        of_product = self._product_custom(fields) if self._product_custom else _NOTHING
+        of_movement = self._movement_custom(fields) if self._movement_custom else _NOTHING
+        if of_product.problems or of_movement.problems:
+            unfit = self._refused_custom(record, of_product, of_movement)
+            if unfit is not None:
+                return unfit
         return Line(
             record=record,
             rule=number,
@@ -97,6 +124,8 @@ class Interpreter:
             delta=-taken if rule.kind is MovementKind.PICK else taken,
             reference=reference,
             occurred_at=occurred_at,
+            product_custom=of_product.values,
+            movement_custom=of_movement.values,
         )
 
     def refused(self, record: Record, code: str, predicate: str) -> Refusal:
@@ -122,6 +151,14 @@ class Interpreter:
             if applies(record.fields):
                 return self.refused(record, rule.code, f"was left out: {rule.because}")
         return None
+
+    def _refused_custom(self, record: Record, of_product: Judged, of_movement: Judged) -> Refusal | None:
+        """What a product lacks is no fault of the row: it may exist, or another row says it."""
+        told = [problem for problem in of_product.problems if problem["code"] != ProblemCode.MISSING]
+        problem = next(iter((*told, *of_movement.problems)), None)
+        if problem is None:
+            return None
+        return self.refused(record, problem["code"], f"was refused: {excerpt(problem['message']).rstrip('.')}")
 
     def _read_quantity(self, record: Record) -> int | Refusal:
         text = record.fields[self._quantity].strip()

@@ -25,6 +25,7 @@ import msgspec
 from strata.inventory.imports import repository
 from strata.inventory.imports.ahead import ahead
 from strata.inventory.imports.batches import batches
+from strata.inventory.imports.custom_columns import check_custom, opening_values
 from strata.inventory.imports.errors import FileChangedError, ImportRunningError
 from strata.inventory.imports.files import SourceFile
 from strata.inventory.imports.home import ensure_bin
@@ -36,6 +37,7 @@ from strata.inventory.imports.repository import Claim, Position, RunKey
 from strata.inventory.imports.rows import Interpreter
 from strata.inventory.imports.schemas import FoldedOut, ImportOptions, ImportSummary, RunOptions, RunOut
 from strata.inventory.imports.survey import Survey, survey
+from strata.inventory.settings import custom_fields_in
 from strata.platform.errors import StrataError, UnavailableError
 from strata.tenancy.context import TenantContext
 from strata.tenancy.errors import ConcurrentUpdateError
@@ -86,7 +88,9 @@ class ImportRunner:
     ) -> ImportSummary:
         """Import the file, or what is left of it. Errors: those of errors.py, and what stands before the tenant."""
         started = time.monotonic()
-        surveyed = await asyncio.to_thread(survey, file, mapping)
+        fields = custom_fields_in(self._context)
+        check_custom(mapping, fields, opening_stock=options.opening_stock)
+        surveyed = await asyncio.to_thread(survey, file, mapping, fields)
         key = RunKey(
             surveyed.digest,
             mapping.name,
@@ -158,9 +162,12 @@ class _Task:
         self._mapping = mapping
         self._survey = surveyed
         self._listener = listener
+        self._fields = custom_fields_in(context)
         self._poster = Poster(
             mapping.document.movement,
             surveyed.name,
+            surveyed.custom,
+            opening=opening_values(mapping, self._fields),
             begins_at=surveyed.begins_at,
             actor=actor,
             sku_limit=context.limits.skus,
@@ -202,7 +209,7 @@ class _Task:
     async def _read_rows(self, batch_rows: int) -> None:
         with self._file.open(self._mapping.document.file.encoding) as (text, digest):
             records = CsvRecords(text, self._mapping, self._file.name)
-            interpreter = Interpreter(self._mapping, records.columns)
+            interpreter = Interpreter(self._mapping, records.columns, self._fields)
             rest = islice(records, self._run.checkpoint, None)
             async with aclosing(ahead(batches(rest, interpreter, batch_rows))) as ready:
                 async for batch in ready:

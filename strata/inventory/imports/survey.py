@@ -9,15 +9,18 @@ from datetime import datetime
 
 import msgspec
 
+from strata.inventory.custom.values import Value
 from strata.inventory.imports.batches import Group, batches
 from strata.inventory.imports.files import SourceFile
 from strata.inventory.imports.mapping import Mapping, NameChoice
 from strata.inventory.imports.records import CsvRecords
 from strata.inventory.imports.rows import Interpreter, Line
+from strata.inventory.settings import CustomFields
 
 NAMES_KEPT = 32
 """Different names of one product that are counted; a file that renames it in every row must not fill the memory."""
 _BATCH = 1000
+_NO_CUSTOM = CustomFields()
 
 
 class Goods(msgspec.Struct):
@@ -26,6 +29,8 @@ class Goods(msgspec.Struct):
     names: dict[str, int] = {}
     """How often each occurs; in the order in which they were last seen when the latest is wanted."""
     spellings: set[str] = set()
+    custom: dict[str, Value] = {}
+    """Of each field the first value that the file gives."""
     balance: int = 0
     lowest: int = 0
 
@@ -59,6 +64,10 @@ class Survey(msgspec.Struct, frozen=True):
         goods = self.goods.get(sku)
         return (goods.name(self.name_choice) if goods else "") or sku
 
+    def custom(self, sku: str) -> dict[str, Value]:
+        goods = self.goods.get(sku)
+        return goods.custom if goods else {}
+
     def needed(self) -> list[tuple[str, int]]:
         """Products that the file sells before it receives them, and how many it takes that none is ever short."""
         return [(sku, -goods.lowest) for sku, goods in self.goods.items() if goods.lowest < 0]
@@ -69,7 +78,7 @@ class Survey(msgspec.Struct, frozen=True):
         ]
 
 
-def survey(file: SourceFile, mapping: Mapping) -> Survey:
+def survey(file: SourceFile, mapping: Mapping, fields: CustomFields = _NO_CUSTOM) -> Survey:
     """Read the whole file once. Errors: FileUnreadableError and below."""
     name = mapping.document.product.name
     choice = NameChoice.MOST_FREQUENT if name is None else name.choose
@@ -78,7 +87,7 @@ def survey(file: SourceFile, mapping: Mapping) -> Survey:
     begins_at: datetime | None = None
     with file.open(mapping.document.file.encoding) as (text, digest):
         records = CsvRecords(text, mapping, file.name)
-        interpreter = Interpreter(mapping, records.columns)
+        interpreter = Interpreter(mapping, records.columns, fields)
         for batch in batches(records, interpreter, _BATCH):
             rows += batch.rows
             for group in batch.groups:
@@ -98,6 +107,8 @@ def _weigh(group: Group, goods: dict[str, Goods], choice: NameChoice) -> None:
         found.balance += line.delta
         if line.name:
             _count_name(found, line, choice)
+        for key, value in line.product_custom.items():
+            found.custom.setdefault(key, value)
     # A movement is judged as a whole: only what it leaves behind can be short.
     for line in group.lines:
         found = goods[line.sku]

@@ -5,6 +5,7 @@ from uuid import UUID
 
 import msgspec
 
+from strata.inventory.custom.values import ProblemCode
 from strata.inventory.movements.outcomes import LineProblem, Shortage
 from strata.platform.errors import ConflictError, InvalidInputError, NotFoundError
 
@@ -85,7 +86,9 @@ _MESSAGES = {
     "expiry-not-kept": "This product keeps no expiry dates; leave expires_on out, or change its expiry_policy.",
     "expiry-missing": "This product is received with an expiry date only; give expires_on.",
     "expiry-differs": "This batch has another expiry date ({value} was to come); use another batch.",
-    "custom-missing": "The organisation requires «{value}» of every movement, and a file cannot give it yet; post it by hand.",
+    ProblemCode.UNKNOWN: "{value}",
+    ProblemCode.MISSING: "{value}",
+    ProblemCode.UNFIT: "{value}",
     "bad-reason": "An adjustment needs one of these reasons: {value}.",
     "approval-needed": "More than {value} in one line needs approval, which a file cannot wait for; post it by hand.",
     "too-large": "That would make {value} on hand, more than can be kept; check the quantity.",

@@ -44,9 +44,8 @@ def batch_problems(session: TenantReadSession, movement: MovementDocument) -> li
     """Of a movement that a program posts in a batch: nobody can be asked there, so what would wait is refused."""
     rules = rules_of(session)
     found = [
-        LineProblem(0, "custom", "custom-missing", field.label)
-        for field in defined(session, Entity.MOVEMENT)
-        if field.required and field.key not in movement.custom
+        LineProblem(0, "custom", problem["code"], problem["message"])
+        for problem in problems(defined(session, Entity.MOVEMENT), movement.custom)
     ]
     if (
         movement.kind is MovementKind.ADJUST

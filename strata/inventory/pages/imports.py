@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from openfeature.client import OpenFeatureClient
 
 from strata.identity.permissions import Permission, requires
 from strata.inventory.imports import queueing, repository
+from strata.inventory.imports.custom_columns import MOVEMENT_PREFIX, PREFIXES, PRODUCT_PREFIX, with_columns
 from strata.inventory.imports.errors import UploadEmptyError
 from strata.inventory.imports.files import SourceFile
 from strata.inventory.imports.flags import ImportsPausedError, are_paused, refuse_while_paused
@@ -22,6 +24,7 @@ from strata.inventory.imports.schemas import ImportOptions
 from strata.inventory.imports.uploads import spooled
 from strata.inventory.pages.surroundings import PAGES, frame_for, why_read_only
 from strata.inventory.request_parameters import CursorParameter
+from strata.inventory.settings import custom_fields_in
 from strata.platform.errors import BadRequestError, ConflictError, InvalidInputError, NotFoundError, StrataError
 from strata.platform.paging import Paging
 from strata.platform.settings import HttpSettings
@@ -75,11 +78,14 @@ async def upload_by_form(
         async with spooled(_content(file), http_settings.max_upload_bytes) as path:
             options = ImportOptions(opening_stock=form.get("opening_stock") == "true")
             source = SourceFile(path, name, http_settings.max_unpacked_bytes)
-            order = await queueing.look_at(source, packaged(mapping), options)
+            named = [
+                (name, column) for name in form if (column := str(form[name]).strip()) and name.startswith(PREFIXES)
+            ]
+            order = await queueing.look_at(source, with_columns(packaged(mapping), named), options)
             async with tenants.transaction(context) as session:
                 run = await queueing.accept(session, order, actor=claims.sub)
     except (BadRequestError, ConflictError, InvalidInputError, NotFoundError, ImportsPausedError) as error:
-        return await _list(request, context, tenants, claims, flag_client, problem=error, mapping=mapping)
+        return await _list(request, context, tenants, claims, flag_client, problem=error, form=form)
     return Redirect(f"/imports/{run.id}", status_code=303)
 
 
@@ -145,8 +151,9 @@ async def _list(
     *,
     cursor: str | None = None,
     problem: StrataError | None = None,
-    mapping: str = "",
+    form: Mapping[str, Any] = MappingProxyType({}),
 ) -> Response[str]:
+    """`form`: what was sent with a file that was refused."""
     async with tenants.reading(context) as session:
         page = await repository.list_runs(session, Paging(cursor=cursor or None))
     return PAGES.page(
@@ -156,12 +163,21 @@ async def _list(
         200 if problem is None else problem.status,
         page=page,
         mappings=mapping_titles(),
-        mapping=mapping,
+        form=form,
+        custom=_columns_wanted(context),
         problem=problem.detail if problem else "",
         may_import=Permission.IMPORTS_WRITE in claims.permissions,
         read_only=why_read_only(context),
         paused=are_paused(flag_client, context),
     )
+
+
+def _columns_wanted(context: TenantContext) -> list[tuple[str, str]]:
+    """Names of the form's fields that ask for columns, and what is in these."""
+    fields = custom_fields_in(context)
+    of_products = [(f"{PRODUCT_PREFIX}{field.key}", f"{field.label}, of products") for field in fields.product]
+    of_movements = [(f"{MOVEMENT_PREFIX}{field.key}", f"{field.label}, of movements") for field in fields.movement]
+    return of_products + of_movements
 
 
 async def _one(

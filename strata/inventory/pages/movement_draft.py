@@ -9,11 +9,10 @@ from uuid import uuid4
 import msgspec
 from litestar.datastructures import FormMultiDict
 
-from strata.inventory.custom.values import PREFIX
+from strata.inventory.custom.values import PREFIX, Fields, typed
 from strata.inventory.movements.errors import LinesRefusedError, StockShortageError
 from strata.inventory.movements.models import MovementKind
 from strata.inventory.movements.schemas import MAX_LINES, LineIn, MovementIn
-from strata.inventory.settings import CustomField, FieldType
 from strata.inventory.text_rules import Reason, Reference
 from strata.platform.errors import StrataError
 
@@ -83,7 +82,7 @@ class MovementDraft(msgspec.Struct):
             self.lines.append(LineDraft())
         self.focus = next((number for number, line in enumerate(self.lines) if line.is_blank), 0)
 
-    def checked(self, sku_of: Mapping[str, str], fields: Sequence[CustomField] = ()) -> MovementIn | None:
+    def checked(self, sku_of: Mapping[str, str], fields: Fields = ()) -> MovementIn | None:
         """The movement to post, or None, and then the draft says what is wrong. `sku_of`: SKUs by barcode."""
         filled = [line for line in self.lines if not line.is_blank]
         if not filled:
@@ -106,7 +105,7 @@ class MovementDraft(msgspec.Struct):
             [line for line in lines if line is not None],
             reference=about.reference,
             reason=about.reason,
-            custom={field.key: typed(field, text) for field in fields if (text := self.custom.get(field.key))},
+            custom=typed(fields, {field.key: text for field in fields if (text := self.custom.get(field.key))}),
         )
 
     def _checked_line(self, line: LineDraft, sku_of: Mapping[str, str]) -> LineIn | None:
@@ -194,17 +193,6 @@ def draft_from(form: FormMultiDict) -> MovementDraft:
         custom={name.removeprefix(PREFIX): str(form[name]).strip() for name in form if name.startswith(PREFIX)},
         key=head["key"] or str(uuid4()),
     )
-
-
-def typed(field: CustomField, text: str) -> str | int | float:
-    """What was typed, as its field's type; as it is where it is none, and then it is refused with a reason."""
-    if field.type is not FieldType.NUMBER:
-        return text
-    try:
-        number = float(text.replace("\u2212", "-"))
-    except ValueError:
-        return text
-    return int(number) if number.is_integer() else number
 
 
 def kind_named(name: str) -> MovementKind:

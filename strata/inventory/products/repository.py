@@ -1,16 +1,18 @@
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ColumnElement, bindparam, delete, or_, select, text
+from sqlalchemy import ColumnElement, Text, bindparam, delete, or_, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import IntegrityError
 
 from strata.inventory import quotas
 from strata.inventory.changes import apply_patch
-from strata.inventory.custom.values import Entity, check, having, lacks_required
+from strata.inventory.custom.values import Entity, Fields, Values, check, defined, having, problems
 from strata.inventory.events import ProductChanged, ProductCreated, ProductDeleted, ProductFacts
 from strata.inventory.products.errors import ProductHasHistoryError, ProductNotFoundError, SkuTakenError
 from strata.inventory.products.models import Product
@@ -30,6 +32,7 @@ _BY_ID = select(Product).where(Product.id == bindparam("product_id"))
 _LIST = Listing(
     ProductOut, select(*(getattr(Product, name) for name in ProductOut.__struct_fields__)), Keyset(Product.sku)
 )
+_encode = msgspec.json.Encoder().encode
 _SKU_CONSTRAINT = "uq_product_tenant_id_sku"
 
 
@@ -157,37 +160,44 @@ class EnsuredProducts(msgspec.Struct, frozen=True):
     created: int
     refused: frozenset[str]
     """SKUs for which the plan leaves no room."""
-    lacking: frozenset[str] = frozenset()
-    """SKUs that are new, while the tenant requires custom values that nobody gave."""
+    lacking: dict[str, str] = {}
+    """SKUs that are new, while their custom values are not what the tenant requires, and why."""
 
 
 # COPY is refused under row-level security; one INSERT from arrays is next best. Ordered: two of these at once then
 # wait for each other in one direction only.
 _INSERT_MISSING = text(
     """
-    INSERT INTO product (tenant_id, id, sku, name)
-    SELECT :tenant, n.id, n.sku, n.name
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:skus AS text[]), CAST(:names AS text[])) AS n (id, sku, name)
+    INSERT INTO product (tenant_id, id, sku, name, custom)
+    SELECT :tenant, n.id, n.sku, n.name, coalesce(CAST(n.custom AS jsonb), '{}')
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:skus AS text[]), CAST(:names AS text[]), CAST(:customs AS text[]))
+         AS n (id, sku, name, custom)
     ORDER BY n.sku COLLATE "C"
     ON CONFLICT (tenant_id, sku) DO NOTHING
     RETURNING sku
     """
-)
+).bindparams(bindparam("customs", type_=ARRAY(Text)))
 
 
 async def ensure_products(
-    session: TenantSession, products: Sequence[tuple[str, str]], *, sku_limit: int | None
+    session: TenantSession,
+    products: Sequence[tuple[str, str]],
+    *,
+    sku_limit: int | None,
+    custom: Mapping[str, Values] = MappingProxyType({}),
 ) -> EnsuredProducts:
     """Create those of `products` (SKU, name) that do not exist, up to the limit; the first in the list go first.
 
     For imports: a handful of statements, and one event, whatever their number. SKUs must differ from each other.
+    `custom`: values by SKU, of those that have any; one that exists keeps its own.
     """
+    lacking: dict[str, str] = {}
+    if unfit := _unfit(defined(session, Entity.PRODUCT), products, custom):
+        there = set(await session.scalars(select(Product.sku).where(Product.sku.in_(unfit))))
+        lacking = {sku: why for sku, why in unfit.items() if sku not in there}
+        products = [(sku, name) for sku, name in products if sku not in unfit]
     if not products:
-        return EnsuredProducts(0, frozenset())
-    if lacks_required(session, Entity.PRODUCT):
-        wanted = [sku for sku, _ in products]
-        there = set(await session.scalars(select(Product.sku).where(Product.sku.in_(wanted))))
-        return EnsuredProducts(0, frozenset(), frozenset(wanted) - there)
+        return EnsuredProducts(0, frozenset(), lacking)
     ids = {sku: new_id() for sku, _ in products}
     inserted = set(
         await session.scalars(
@@ -197,6 +207,8 @@ async def ensure_products(
                 "ids": list(ids.values()),
                 "skus": [sku for sku, _ in products],
                 "names": [name for _, name in products],
+                # unnest() fills what is shorter with nulls.
+                "customs": [_encode(custom.get(sku, {})).decode() for sku, _ in products] if custom else [],
             },
         )
     )
@@ -207,4 +219,13 @@ async def ensure_products(
         await session.execute(delete(Product).where(Product.sku.in_(surplus)))
     if granted:
         await emit(session, ProductCreated([ProductFacts(ids[sku], sku, name) for sku, name in in_order[:granted]]))
-    return EnsuredProducts(granted, frozenset(surplus))
+    return EnsuredProducts(granted, frozenset(surplus), lacking)
+
+
+def _unfit(fields: Fields, products: Sequence[tuple[str, str]], custom: Mapping[str, Values]) -> dict[str, str]:
+    """Why each could not be made; those without values are judged together."""
+    bare = next(problems(fields, {}), None)
+    if not custom and bare is None:
+        return {}
+    first = {sku: next(problems(fields, custom[sku]), None) if sku in custom else bare for sku, _ in products}
+    return {sku: problem["message"] for sku, problem in first.items() if problem is not None}

@@ -27,9 +27,9 @@ class UnknownParametersError(BadRequestError):
 _OPEN = "open_parameters"
 
 
-def open_parameters(prefix: str) -> dict[str, str]:
+def open_parameters(*prefixes: str) -> dict[str, tuple[str, ...]]:
     """For the `opt` of a route that judges parameters which begin like this by itself."""
-    return {_OPEN: prefix}
+    return {_OPEN: prefixes}
 
 
 _known: dict[HTTPRouteHandler, frozenset[str]] = {}
@@ -46,7 +46,7 @@ async def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
         model = handler.create_kwargs_model(path_parameters=request.path_params)
         known = _known[handler] = frozenset(parameter.field_alias for parameter in model.expected_query_params)
     names = {name for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True)}
-    if prefix := handler.opt.get(_OPEN):
-        names = {name for name in names if not name.startswith(prefix)}
+    if prefixes := handler.opt.get(_OPEN):
+        names = {name for name in names if not name.startswith(prefixes)}
     if not names <= known:
         raise UnknownParametersError(sorted(names - known), known)

@@ -132,7 +132,7 @@ async def test_products_that_an_import_would_make_without_them_are_refused(
     async with runtime.tenants.transaction(context) as session:
         ensured = await ensure_products(session, [("S-0", "there"), ("NEW-1", "new")], sku_limit=None)
     assert ensured.created == 0
-    assert ensured.lacking == frozenset({"NEW-1"})
+    assert ensured.lacking == {"NEW-1": "«Colour» is required."}
 
 
 async def test_a_value_is_found_through_the_index(

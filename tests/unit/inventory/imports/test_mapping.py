@@ -34,6 +34,11 @@ def test_the_digest_is_of_what_is_said_and_not_of_how_it_is_written() -> None:
     assert parse("m", LEAST.replace('"B"', '"C"').encode()).digest != first.digest
 
 
+def test_a_mapping_without_custom_fields_has_the_digest_it_had_before_there_were_any() -> None:
+    """By it half-done runs know their mapping, and the same file imported again is found out."""
+    assert parse("m", LEAST.encode()).digest == "31d2a3a4ee96a2aa8e41f9944adef2eba8697909e6cdf73c449aff8fc30dd70d"
+
+
 def test_an_unknown_name_lists_the_known_ones_and_is_never_a_path() -> None:
     with pytest.raises(MappingUnknownError, match=r"online-retail, stock-list"):
         load("online-retial")
@@ -60,6 +65,13 @@ def test_an_unknown_name_lists_the_known_ones_and_is_never_a_path() -> None:
         (('"receive" }', '"receive", when = [{ column = "n" }] }'), "a condition on «n» asks nothing"),
         (("post =", "refuse = [{ code = 'x', because = 'y', when = [] }]\npost ="), "would refuse every row"),
         (("post =", "refuse = [{ code = 'shortage', because = 'y', when = [] }]\npost ="), "one of Strata's own"),
+        (("post =", "product.custom.size = {}\npost ="), "product.custom.size needs a column or a constant"),
+        (("post =", "product.custom.size = { column = 'a', constant = 1 }\npost ="), "and not both"),
+        (
+            ("post =", "product.custom.size = { column = 'a', opening = 1 }\npost ="),
+            "product.custom.size has an opening",
+        ),
+        (("post =", "product.custom.since = { constant = 2026-01-01 }\npost ="), "custom"),
         (("post =", "post = ="), "Invalid"),
     ],
 )
