@@ -18,8 +18,9 @@ from strata.platform.paging import DEFAULT_LIMIT, Page, Paging
 from strata.platform.tokens import Claims
 from strata.platform.web.pages import wants_part
 from strata.tenancy.audit.chain import Verification
+from strata.tenancy.audit.entries import EntryFilter, EntryOut
 from strata.tenancy.audit.export import ExportFormat, exported
-from strata.tenancy.audit.reading import EntryFilter, EntryOut, every_entry, list_entries, verify
+from strata.tenancy.audit.reading import every_entry, list_entries, verify
 from strata.tenancy.catalog.audit_chain import anchors_of
 from strata.tenancy.context import TenantContext
 from strata.tenancy.session import Tenants

@@ -14,8 +14,9 @@ from strata.cli.surroundings import perform
 from strata.platform.paging import Page, Paging
 from strata.runtime import Runtime
 from strata.tenancy.audit.chain import ChainBrokenError, ChainedEntry, Verification
+from strata.tenancy.audit.entries import EntryFilter, EntryOut
 from strata.tenancy.audit.export import ExportFormat, exported
-from strata.tenancy.audit.reading import EntryFilter, EntryOut, every_entry, head, list_entries, verify
+from strata.tenancy.audit.reading import every_entry, head, list_entries, verify
 from strata.tenancy.catalog import audit_chain
 
 app = typer.Typer(help="Who did what: a tenant's audit, and the staff's.", rich_markup_mode=None)

@@ -13,7 +13,7 @@ from strata.console.tenants import StatusChange, actor, change_status, tenants_p
 from strata.identity.permissions import Permission, requires
 from strata.platform.paging import DEFAULT_LIMIT, MAX_LIMIT, Page, Paging
 from strata.platform.tokens import Claims
-from strata.tenancy.audit.reading import EntryFilter, EntryOut
+from strata.tenancy.audit.entries import EntryFilter, EntryOut
 from strata.tenancy.catalog.audit_chain import list_entries
 from strata.tenancy.catalog.registry import CellSummary, Registry, ServerSummary
 from strata.tenancy.catalog.tenants import TenantDirectory, TenantSummary

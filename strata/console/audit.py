@@ -15,8 +15,9 @@ from strata.platform.paging import DEFAULT_LIMIT, MAX_LIMIT, Page, Paging
 from strata.platform.tokens import Claims
 from strata.platform.web.pages import wants_part
 from strata.tenancy.audit.chain import Verification
+from strata.tenancy.audit.entries import EntryFilter, EntryOut
 from strata.tenancy.audit.export import ExportFormat, exported
-from strata.tenancy.audit.reading import EntryFilter, EntryOut, list_entries, verify
+from strata.tenancy.audit.reading import list_entries, verify
 from strata.tenancy.catalog import audit_chain
 from strata.tenancy.context_cache import ContextCache
 from strata.tenancy.session import Tenants

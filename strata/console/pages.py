@@ -15,7 +15,7 @@ from strata.platform.errors import InvalidInputError
 from strata.platform.paging import Paging
 from strata.platform.tokens import Claims
 from strata.platform.web.pages import wants_part
-from strata.tenancy.audit.reading import EntryFilter
+from strata.tenancy.audit.entries import EntryFilter
 from strata.tenancy.catalog.audit_chain import list_entries
 from strata.tenancy.catalog.registry import Registry
 from strata.tenancy.catalog.tenants import TenantDirectory

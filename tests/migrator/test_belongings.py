@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from strata.tenancy.audit import record
-from strata.tenancy.audit.reading import EntryFilter, every_entry, verify
+from strata.tenancy.audit.entries import EntryFilter
+from strata.tenancy.audit.reading import every_entry, verify
 from strata.tenancy.context import TenantContext
 from strata.tenancy.model import Tier
 from tests.builders.moving import Movers

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterable, Iterable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -141,6 +141,10 @@ class Verifier:
             self._findings.append(finding)
         self._last = max(self._last, entry.sequence)
         self._head = entry.digest
+
+    async def take_all(self, entries: AsyncIterable[ChainedEntry]) -> None:
+        async for entry in entries:
+            self.take(entry)
 
     def _flaws(self, entry: ChainedEntry) -> Iterator[Finding]:
         number = entry.sequence
