@@ -72,7 +72,6 @@ def _digest(file: SourceFile, mapping: Mapping) -> bytes:
 
 async def accept(session: TenantSession, order: Order, *, actor: str, again: bool = False) -> RunOut:
     """Queue the file; one that is queued already, or done, is left as it is."""
-    check_custom(order.mapping, custom_fields_of(session), opening_stock=order.key.options.opening_stock)
     lease = timedelta(seconds=repository.LEASE_S)
     run, left_s = await repository.find_or_begin(
         session, order.key, file_name=order.file.name, actor=actor, lease=lease
@@ -81,6 +80,7 @@ async def accept(session: TenantSession, order: Order, *, actor: str, again: boo
         return run
     if run.state is ImportState.RUNNING and left_s > 0:
         raise ImportRunningError(run.id)
+    check_custom(order.mapping, custom_fields_of(session), opening_stock=order.key.options.opening_stock)
     if not again:
         await repository.refuse_second_posting(session, run.id, order.key.file_digest)
     await planning.drop(session, run.id)
