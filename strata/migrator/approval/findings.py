@@ -50,6 +50,8 @@ class Standing(StrEnum):
     """It lives here, and the standby has not heard of its arrival: nobody is let in."""
     MOVING = "moving"
     """Left to its move."""
+    SWEPT = "swept"
+    """Half made or half deleted: left to the sweep, which ends it, whatever is here."""
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -99,8 +101,7 @@ def _resident(known: Known, cell: str, fence: Fence | None, claim: tuple[Holder,
         return Finding(known.id, known.slug, cell, standing, sentence, fence, becomes)
 
     if known.status in {TenantStatus.PROVISIONING, TenantStatus.CLOSING}:
-        # Half made or half deleted: the sweep ends it, whatever is here.
-        return finding(Standing.SERVED)
+        return finding(Standing.SWEPT)
     moved_by = claim[1] if claim is not None and claim[0] is Holder.MOVE else None
     if fence is None or fence.epoch < known.epoch:
         becomes = None if fence is None else _shut(fence)
@@ -127,7 +128,9 @@ def _gone(known: Known, cell: str, fence: Fence, claim: tuple[Holder, str] | Non
 
 
 def _lost(known: Known, cell: str, fence: Fence | None, move: str | None) -> str:
-    has = "nothing of it" if fence is None else f"it only as of epoch {fence.epoch}, before it came to live as it does"
+    has = "nothing of it"
+    if fence is not None:
+        has = f"it only as of epoch {fence.epoch} («{fence.schema_name}», which is kept), before it came to live as it does"
     said = f"«{known.slug}» lives in {cell} at epoch {known.epoch}, of which this server has not heard: it has {has}. "
     if move is not None:
         return f"{said}It stays shut out; its move {move} keeps the other home: strata migrate status {move}."

@@ -40,8 +40,8 @@ def fence(epoch: int, state: FenceState = ACTIVE, schema: str = "shared") -> Fen
         (known(HERE), fence(5, MOVING), MOVE, Standing.MOVING, None),
         (known(HERE), fence(9, schema="t_x"), MOVE, Standing.MOVING, None),
         # Half made or half deleted: the sweep's.
-        (known(HERE, status=TenantStatus.PROVISIONING), None, {}, Standing.SERVED, None),
-        (known(HERE, status=TenantStatus.CLOSING), fence(4), {}, Standing.SERVED, None),
+        (known(HERE, status=TenantStatus.PROVISIONING), None, {}, Standing.SWEPT, None),
+        (known(HERE, status=TenantStatus.CLOSING), fence(4), {}, Standing.SWEPT, None),
         # It lives elsewhere.
         (known(ELSEWHERE), fence(4), {}, Standing.SHUT, fence(4, MOVED)),
         (known(ELSEWHERE), fence(4, MOVED), {}, Standing.LEFT_BEHIND, None),
@@ -87,6 +87,8 @@ def test_who_is_lost_is_told_where_the_other_home_is() -> None:
     assert "strata migrate status 0190-move" in moved.sentence
     [made] = compare(HERE, {TENANT: known(HERE)}, {}, {})
     assert "strata tenant delete acme" in made.sentence
+    [older] = compare(HERE, {TENANT: known(HERE)}, {TENANT: fence(4, schema="t_x")}, {})
+    assert "epoch 4 («t_x», which is kept)" in older.sentence
 
 
 def test_older_data_is_told_by_what_the_catalog_has_counted() -> None:
