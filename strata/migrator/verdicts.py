@@ -80,8 +80,9 @@ def failure_of(move: Move, error: Exception) -> Failure:
     if isinstance(error, HomeLostError):
         tenant = f"«{move.slug}» is closed: neither {move.target} nor {move.source} lets it in."
         command = (
-            f"strata migrate retry {short}, once the server that had the arrival answers again under its name "
-            "(strata server add)"
+            f"strata migrate retry {short}, once its rows and its row of strata.fence are in {move.target.cell} again, from the "
+            "server that had the arrival (started apart, and not registered: others have written on the present one since) or "
+            "a backup"
         )
     return Failure(
         phase=move.phase,

@@ -164,3 +164,4 @@ async def test_a_target_promoted_after_the_flip_that_has_not_heard_of_the_arriva
     homes = await pair.movers.homes_of(context)
     assert FIRST_CELL in homes
     assert now.failure.next.startswith("strata migrate retry")
+    assert "not registered" in now.failure.next, "that would take from everybody else what they have written here since"
