@@ -18,12 +18,11 @@ from strata.events import relaying
 from strata.migrator import faults
 from strata.migrator.approval.desk import CellApproval, ServerApproval
 from strata.migrator.approval.errors import (
-    AnotherCopyError,
     ApprovalRunningError,
     CutOverUnderWayError,
     NoCellsError,
+    NothingGivenUpError,
     NotPromotedError,
-    OldTimelineError,
     StillWritableError,
     StrangeCellError,
 )
@@ -41,6 +40,7 @@ from strata.tenancy.context import TenantContext
 from strata.tenancy.events.tables import UsageMarkRow
 from strata.tenancy.model import Tier
 from strata.tenancy.provisioning.tenants import NewTenant
+from strata.tenancy.provisioning.timelines import AnotherCopyError, OldTimelineError, SameTimelineError
 from tests.builders.breakable import kill, revive
 from tests.builders.command import Command, environment_for
 from tests.builders.events import all_told, until
@@ -101,6 +101,19 @@ async def receive(pair: FailingOver, context: TenantContext) -> None:
 async def mark_of(pair: FailingOver, context: TenantContext) -> int:
     async with AsyncSession(pair.runtime.catalog_engine) as session:
         return (await session.get_one(UsageMarkRow, context.id)).position
+
+
+async def die() -> None:
+    raise InjectedError
+
+
+async def promote_again(pair: FailingOver) -> None:
+    """As the refusal of a timeline that two servers have says."""
+    await asyncio.to_thread(pair.standby.stop)
+    (pair.standby.directory.path / "data" / "standby.signal").touch()
+    await asyncio.to_thread(pair.standby.start)
+    async with administrator(addresses.parse(pair.standby.dsn())) as standby:
+        await standby.fetchval("SELECT pg_promote(true, 60)")
 
 
 class Cast(msgspec.Struct, frozen=True):
@@ -242,9 +255,6 @@ async def test_an_approval_goes_on_from_wherever_it_died(
         monkeypatch.setenv(name, value)
     strata = Command(capsys)
 
-    async def die() -> None:
-        raise InjectedError
-
     for point in ("registered", "said", "reconciled", "recorded"):
         faults.arm(f"approving.{point}", die)
         with pytest.raises(InjectedError):
@@ -321,16 +331,31 @@ async def test_what_is_not_approved(pair: FailingOver) -> None:
         with pytest.raises(StrangeCellError):
             await approve(pair)
         await cell.execute("UPDATE strata.cell SET name = $1", SECOND_CELL)
-    approved = (await approve(pair)).cells[0].timeline
-
-    async with admin_of(runtime, SECOND_CELL) as admin:
-        await admin.execute("UPDATE strata.cell SET timeline = '00000001'")
-    with pytest.raises(AnotherCopyError):
-        await pair.approve()
-    assert await pair.lets_in(stays, stays.placement) == []
-    assert (await approve(pair, given_up=approved)).complete
-    assert await pair.lets_in(stays, stays.placement) == [SECOND_CELL]
+    assert (await approve(pair)).complete
+    await what_another_has_written_is_given_up_by_name_only(pair, stays)
 
     await revive(pair.primary)
     with pytest.raises(OldTimelineError):
         await runtime.approvals.approve(SECOND_SERVER, ACTOR, url=addresses.parse(pair.primary.dsn()))
+
+
+async def what_another_has_written_is_given_up_by_name_only(pair: FailingOver, stays: TenantContext) -> None:
+    approved = (await approve(pair, dry_run=True)).cells[0].timeline
+    # As if the server with timeline 2 had been another one.
+    async with admin_of(pair.runtime, SECOND_CELL) as admin:
+        await admin.execute("UPDATE strata.cell SET timeline = '00000001'")
+    with pytest.raises(AnotherCopyError):
+        await pair.approve()
+    assert await pair.lets_in(stays, stays.placement) == []
+    with pytest.raises(SameTimelineError):
+        await approve(pair, given_up=approved)
+    await promote_again(pair)
+    with pytest.raises(AnotherCopyError):
+        await approve(pair, given_up="00000001")
+    faults.arm("approving.reconciled", die)
+    with pytest.raises(InjectedError):
+        await approve(pair, given_up=approved)
+    assert (await approve(pair, given_up=approved)).complete
+    with pytest.raises(NothingGivenUpError):
+        await approve(pair, given_up=approved)
+    assert await pair.lets_in(stays, stays.placement) == [SECOND_CELL]

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import asyncpg
 import msgspec
 from sqlalchemy import delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
@@ -13,16 +14,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from strata.migrator.approval.errors import ApprovalRunningError, CutOverUnderWayError
 from strata.migrator.approval.findings import Behind, Finding, Standing
 from strata.migrator.approval.leftovers import Leftover, Leftovers, claimed_as
-from strata.migrator.approval.promoted import Promoted, PromotedCell, cluster_at, look, require_silent
+from strata.migrator.approval.promoted import Promoted, PromotedCell, look, require_silent, takes_writes
 from strata.migrator.approval.reconciliation import GAP, Reconciliation, compared, reconcile
 from strata.migrator.faults import reached
 from strata.migrator.models import MoveRow
 from strata.migrator.phases import AT_THE_FLIP
+from strata.platform.database.failures import NO_ANSWER
 from strata.platform.database.lease import lease
 from strata.tenancy.catalog.audit import record
 from strata.tenancy.catalog.registry import Registry
 from strata.tenancy.catalog.tables import CellRow, PlacementRow, ReplicaRow, ServerRow, TenantRow
-from strata.tenancy.model import CellState
+from strata.tenancy.cell.inspection import application
 from strata.tenancy.provisioning.servers import add_server
 
 if TYPE_CHECKING:
@@ -120,15 +122,28 @@ class ApprovalDesk:
                 await require_silent(name, before, url)
             if dry_run:
                 return await self._dry_run(server, found, url or before, actor)
-            if url is not None:
-                await self._register(server, url, actor)
+            if (url or before) != before or await self._application_is_refused(found):
+                await self._register(server, url or before, actor, given_up)
                 await reached("approving.registered")
                 server, _ = await self._registered(name)
             if not all(cell.recorded for cell in found.cells):
                 await self._wait_for_cut_overs(server, [cell.row.name for cell in found.cells], patience_s)
             return await self._approve(server, found, actor)
 
-    async def _register(self, server: ServerRow, url: URL, actor: str) -> None:
+    async def _application_is_refused(self, found: Promoted) -> bool:
+        """Its password was renewed after the last that the standby heard: everybody would find the door locked."""
+        for cell in found.cells:
+            try:
+                async with application(await self._registry.cell(cell.row.name)):
+                    pass
+            except asyncpg.InvalidAuthorizationSpecificationError:
+                return True
+            except NO_ANSWER:
+                # A pooler that is to be pointed here yet.
+                return False
+        return False
+
+    async def _register(self, server: ServerRow, url: URL, actor: str, given_up: str | None) -> None:
         await add_server(
             self._registry,
             server.name,
@@ -138,14 +153,12 @@ class ApprovalDesk:
             actor=actor,
             app_address=server.app_address,
             statement_timeout_ms=self._statement_timeout_ms,
+            given_up=given_up,
         )
 
     async def _dry_run(self, server: ServerRow, found: Promoted, url: URL, actor: str) -> ServerApproval:
         cells = [_told(cell, await self._compared(server, cell)) for cell in found.cells]
-        if url == await self._registry.admin_url(server):
-            databases = [each async for each in self._leftovers.clear_databases(server, actor, dry_run=True)]
-        else:
-            databases = []
+        databases = [each async for each in self._leftovers.clear_databases(server.name, url, actor, dry_run=True)]
         missing = [await self._missing(row) for row in found.missing]
         replicas = await self._promoted(server, url)
         return ServerApproval(server.name, cells, missing, replicas, databases, dry_run=True)
@@ -165,7 +178,8 @@ class ApprovalDesk:
             cells.append(told)
             leftovers += [each async for each in self._leftovers.clear(server, cell, reconciliation.findings, actor)]
         replicas = await self._drop_replicas(server, actor)
-        leftovers += [each async for each in self._leftovers.clear_databases(server, actor, dry_run=False)]
+        url = await self._registry.admin_url(server)
+        leftovers += [each async for each in self._leftovers.clear_databases(server.name, url, actor, dry_run=False)]
         await self._leftovers.release(server)
         missing = [await self._missing(row) for row in found.missing]
         return ServerApproval(server.name, cells, missing, replicas, leftovers)
@@ -176,8 +190,7 @@ class ApprovalDesk:
     async def _registered(self, name: str) -> tuple[ServerRow, Sequence[CellRow]]:
         async with AsyncSession(self._catalog, expire_on_commit=False) as session:
             server = await Registry.server_row(session, name)
-            query = select(CellRow).where(CellRow.server_id == server.id, CellRow.state != CellState.BUILDING)
-            return server, (await session.scalars(query.order_by(CellRow.name))).all()
+        return server, await self._registry.whole_cells_on(name)
 
     async def _wait_for_cut_overs(self, server: ServerRow, cells: Sequence[str], patience_s: float) -> None:
         """Whoever shut a fence on the old primary may still flip, and must not find it open at the old epoch here.
@@ -225,12 +238,11 @@ class ApprovalDesk:
 
     async def _promoted(self, server: ServerRow, url: URL) -> list[str]:
         """Registered standbys that are the primary now: by their address, or because they say so."""
-        names = []
-        for each in await self._replicas.of_server(server.name):
-            there = None if (each.url.host, each.url.port) == (url.host, url.port) else await cluster_at(each.url)
-            if (each.url.host, each.url.port) == (url.host, url.port) or (there is not None and not there["standby"]):
-                names.append(each.name)
-        return names
+        return [
+            each.name
+            for each in await self._replicas.of_server(server.name)
+            if (each.url.host, each.url.port) == (url.host, url.port) or await takes_writes(each.url)
+        ]
 
     async def _drop_replicas(self, server: ServerRow, actor: str) -> list[str]:
         names = await self._promoted(server, await self._registry.admin_url(server))

@@ -18,29 +18,6 @@ class NotPromotedError(ConflictError):
         )
 
 
-class OldTimelineError(ConflictError):
-    code = "old-timeline"
-    title = "An older server"
-
-    def __init__(self, cell: str, timeline: str, approved: str) -> None:
-        super().__init__(
-            f"Cell «{cell}» runs on timeline {timeline} there, and {approved} was approved: this is the primary of before the "
-            "last fail-over. It must take no more work; rebuild it as a standby of the present one."
-        )
-
-
-class AnotherCopyError(ConflictError):
-    code = "another-copy"
-    title = "Another copy of the cell"
-
-    def __init__(self, cell: str, timeline: str) -> None:
-        super().__init__(
-            f"Timeline {timeline} of cell «{cell}» was approved on another server than this one, which has not heard of it and "
-            "has nothing of what was written there. Register that one, and rebuild this one as its standby; if it is lost for "
-            f"good, approve this one with --give-up {timeline}."
-        )
-
-
 class StrangeCellError(ConflictError):
     code = "strange-cell"
     title = "Not this server's cell"
@@ -71,6 +48,30 @@ class StillWritableError(ConflictError):
         super().__init__(
             f"The old primary of server «{server}» still answers at {address} and takes writes, which would be lost: stop it, "
             "make sure that it stays down, then approve again."
+        )
+
+
+class PerhapsWritableError(ConflictError):
+    code = "old-primary-unknown"
+    title = "The old primary may still work"
+
+    def __init__(self, server: str, address: str, reason: str) -> None:
+        super().__init__(
+            f"PostgreSQL runs at {address}, where the old primary of server «{server}» was, and does not let its administrator "
+            f"in ({reason}): it may still take writes, which would be lost. Stop it, make sure that it stays down, then approve "
+            "again. If that address is another server's by now, register the standby's first (strata server add), and approve "
+            "without an address."
+        )
+
+
+class NothingGivenUpError(ConflictError):
+    code = "nothing-given-up"
+    title = "Nothing to give up"
+
+    def __init__(self, server: str, given_up: str) -> None:
+        super().__init__(
+            f"No cell of server «{server}» lacks what was written on timeline «{given_up}»: there is nothing to give up. Run the "
+            "same without --give-up; if it is refused, the refusal names the timeline."
         )
 
 

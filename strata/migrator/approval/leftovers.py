@@ -7,12 +7,14 @@ not, this may be the only copy that there is.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import String, Uuid, any_, cast, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from strata.migrator import fence
@@ -22,11 +24,13 @@ from strata.platform.database.failures import NO_ANSWER
 from strata.platform.errors import StrataError
 from strata.tenancy.catalog.audit import record
 from strata.tenancy.catalog.tables import CellRow, PlacementRow, ServerRow, TenantRow
-from strata.tenancy.model import SHARED_SCHEMA, Holder, TenantStatus, Tier
+from strata.tenancy.model import SHARED_SCHEMA, Holder, TenantStatus, Tier, tenant_schema
 from strata.tenancy.provisioning.exclusion import TenantBusyError, claim, release, tenant_subject
 from strata.tenancy.provisioning.homes import Home, Site
 
 if TYPE_CHECKING:
+    from sqlalchemy import URL
+
     from strata.migrator.approval.promoted import PromotedCell
     from strata.tenancy.catalog.registry import Registry
     from strata.tenancy.provisioning.cells import CellBuilder
@@ -53,64 +57,87 @@ class Leftovers:
         self._registry = registry
         self._cells = cells
         self._homes = homes
-        self._dedicated = re.compile(rf"{re.escape(role_prefix.replace('-', '_'))}_dedicated_([0-9a-f]{{32}})")
+        # As made with the tenant, and as made by a move, which carries the end of the tenant's id.
+        names = r"_dedicated_(?:([0-9a-f]{32})|([0-9a-f]{12})_[0-9a-f]{8})"
+        self._dedicated = re.compile(re.escape(role_prefix.replace("-", "_")) + names)
 
     async def clear(
         self, server: ServerRow, cell: PromotedCell, findings: list[Finding], actor: str
     ) -> AsyncIterator[Leftover]:
-        for finding in findings:
-            if not finding.clear or finding.was is None:
+        """Old homes in the cell, as the findings say; and schemas of deleted tenants, which have no fence."""
+        homes = [(each.tenant_id, each.slug, each.was.schema_name) for each in findings if each.clear and each.was]
+        fenced = {finding.tenant_id for finding in findings}
+        homes += [home for home in await self._deleted_with_schema(cell) if home[0] not in fenced]
+        for tenant_id, slug, schema in homes:
+            remove = partial(self._remove, server, cell, tenant_id, schema)
+            yield await self._take_away(server.name, tenant_id, slug, cell.row.name, actor, remove)
+
+    async def clear_databases(self, server: str, url: URL, actor: str, *, dry_run: bool) -> AsyncIterator[Leftover]:
+        """Databases of dedicated tenants that the catalog does not have as cells any more; `url`: the administrator's."""
+        async with administrator(url) as admin:
+            there = [row["datname"] for row in await admin.fetch("SELECT datname FROM pg_database")]
+        for database in there:
+            if (tenant := await self._had_database(database)) is None:
                 continue
-            if (why := await self._may_not_go(finding.tenant_id)) is not None:
-                yield Leftover(finding.slug, cell.row.name, removed=False, sentence=why)
-                continue
-            try:
-                await self._remove(server, cell, finding.tenant_id, finding.was.schema_name)
-            except TenantBusyError as error:
-                yield Leftover(finding.slug, cell.row.name, removed=False, sentence=error.detail)
-                continue
-            await self._say(actor, finding.slug, finding.tenant_id, cell.row.name)
-            yield Leftover(finding.slug, cell.row.name, removed=True)
+            if dry_run:
+                why = await self._may_not_go(tenant.id)
+                yield Leftover(tenant.slug, database, removed=why is None, sentence=why or "")
+            else:
+                drop = partial(self._cells.drop_database, url, database)
+                yield await self._take_away(server, tenant.id, tenant.slug, database, actor, drop)
+
+    async def _take_away(
+        self, server: str, tenant_id: UUID, slug: str, where: str, actor: str, remove: Callable[[], Awaitable[None]]
+    ) -> Leftover:
+        reference, subjects = claimed_as(server), [tenant_subject(tenant_id)]
+        try:
+            async with AsyncSession(self._catalog) as session, session.begin():
+                # A move could bring the tenant back here meanwhile. Left behind by a death, it is the next run's.
+                await claim(session, Holder.REMOVAL, reference, subjects)
+        except TenantBusyError as error:
+            return Leftover(slug, where, removed=False, sentence=error.detail)
+        if (why := await self._may_not_go(tenant_id)) is None:
+            await remove()
+        async with AsyncSession(self._catalog) as session, session.begin():
+            if why is None:
+                record(session, actor, "tenant.clear", slug, tenant_id=tenant_id, detail={"where": where})
+            await release(session, Holder.REMOVAL, reference, subjects)
+        return Leftover(slug, where, removed=why is None, sentence=why or "")
 
     async def _remove(self, server: ServerRow, cell: PromotedCell, tenant_id: UUID, schema: str) -> None:
         tier = Tier.SHARED if schema == SHARED_SCHEMA else Tier.SCHEMA
         placement = PlacementRow(tenant_id=tenant_id, cell_id=cell.row.id, tier=tier, schema_name=schema)
         url = await self._registry.admin_url(server)
-        reference = claimed_as(server.name)
-        async with AsyncSession(self._catalog) as session, session.begin():
-            # A move could bring the tenant back here meanwhile. Left behind by a death, it is the next run's.
-            await claim(session, Holder.REMOVAL, reference, [tenant_subject(tenant_id)])
         await self._homes[tier].remove(Site(tenant_id, placement, cell.row, server, url, cell.url))
-        async with AsyncSession(self._catalog) as session, session.begin():
-            await release(session, Holder.REMOVAL, reference, [tenant_subject(tenant_id)])
-
-    async def clear_databases(self, server: ServerRow, actor: str, *, dry_run: bool) -> AsyncIterator[Leftover]:
-        """Databases of dedicated tenants that the catalog does not have as cells any more."""
-        url = await self._registry.admin_url(server)
-        async with administrator(url) as admin:
-            there = [row["datname"] for row in await admin.fetch("SELECT datname FROM pg_database")]
-        for database in there:
-            match = self._dedicated.fullmatch(database)
-            if match is None or (slug := await self._slug_without_cell(UUID(match[1]), database)) is None:
-                continue
-            why = await self._may_not_go(UUID(match[1]))
-            if why is None and not dry_run:
-                await self._cells.drop_database(url, database)
-                await self._say(actor, slug, UUID(match[1]), database)
-            yield Leftover(slug, database, removed=why is None, sentence=why or "")
 
     async def release(self, server: ServerRow) -> None:
         """What a run that died between a removal and its end still claims."""
         async with AsyncSession(self._catalog) as session, session.begin():
             await release(session, Holder.REMOVAL, claimed_as(server.name))
 
-    async def _slug_without_cell(self, tenant_id: UUID, database: str) -> str | None:
-        """None: it is a cell's, or the catalog knows no such tenant."""
+    async def _deleted_with_schema(self, cell: PromotedCell) -> list[tuple[UUID, str, str]]:
+        """Kept ready when the standby heard last, then a tenant's that was deleted before anybody was told."""
+        async with administrator(cell.url) as admin:
+            there = await admin.fetch("SELECT nspname FROM pg_namespace WHERE nspname ~ '^t_[0-9a-f]{32}$'")
+        named = literal([UUID(row["nspname"].removeprefix("t_")) for row in there], ARRAY(Uuid))
+        query = select(TenantRow.id, TenantRow.slug).where(
+            TenantRow.id == any_(named), TenantRow.status == TenantStatus.CLOSED
+        )
         async with AsyncSession(self._catalog) as session:
+            rows = (await session.execute(query.order_by(TenantRow.slug))).all()
+        return [(tenant_id, slug, tenant_schema(tenant_id)) for tenant_id, slug in rows]
+
+    async def _had_database(self, database: str) -> TenantRow | None:
+        """None: it is a cell's, or no dedicated tenant's that the catalog knows."""
+        match = self._dedicated.fullmatch(database)
+        if match is None:
+            return None
+        its_own = TenantRow.id == UUID(match[1]) if match[1] else cast(TenantRow.id, String).endswith(match[2])
+        async with AsyncSession(self._catalog, expire_on_commit=False) as session:
             if await session.scalar(select(CellRow.id).where(CellRow.database == database)) is not None:
                 return None
-            slug: str | None = await session.scalar(select(TenantRow.slug).where(TenantRow.id == tenant_id))
-            return slug
+            found = (await session.scalars(select(TenantRow).where(its_own).limit(2))).all()
+        return found[0] if len(found) == 1 else None
 
     async def _may_not_go(self, tenant_id: UUID) -> str | None:
         async with AsyncSession(self._catalog) as session:
@@ -139,7 +166,3 @@ class Leftovers:
         except (StrataError, *NO_ANSWER):
             return kept
         return kept
-
-    async def _say(self, actor: str, slug: str, tenant_id: UUID, where: str) -> None:
-        async with AsyncSession(self._catalog) as session, session.begin():
-            record(session, actor, "tenant.clear", slug, tenant_id=tenant_id, detail={"where": where})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -11,10 +10,10 @@ import msgspec
 from sqlalchemy import URL
 
 from strata.migrator.approval.errors import (
-    AnotherCopyError,
     NoCellsError,
+    NothingGivenUpError,
     NotPromotedError,
-    OldTimelineError,
+    PerhapsWritableError,
     StillWritableError,
     StrangeCellError,
 )
@@ -23,11 +22,15 @@ from strata.platform.database.connecting import ServerUnreachableError
 from strata.platform.database.failures import NO_ANSWER
 from strata.tenancy.catalog.tables import CellRow
 from strata.tenancy.cell.inspection import door_state
+from strata.tenancy.provisioning.timelines import has_not_heard, require_newest
 
 if TYPE_CHECKING:
     from strata.tenancy.catalog.registry import Registry
 
-_CLUSTER = "SELECT pg_is_in_recovery() AS standby, (SELECT system_identifier FROM pg_control_system()) AS cluster"
+_CLUSTER = """
+SELECT pg_is_in_recovery() AS standby, (SELECT system_identifier FROM pg_control_system()) AS cluster,
+       pg_postmaster_start_time() AS started
+"""
 
 
 class PromotedCell(msgspec.Struct, frozen=True):
@@ -37,10 +40,16 @@ class PromotedCell(msgspec.Struct, frozen=True):
     timeline: str
     approved: bool
     """The cell itself knows the timeline by now: a run before this one came so far."""
+    lacks: bool
+    """It has nothing of what was written on the timeline that the catalog has."""
 
     @property
     def recorded(self) -> bool:
         return self.approved and self.row.timeline == self.timeline
+
+    def gives_up(self, timeline: str) -> bool:
+        """Whether approving it loses what was written on that timeline, or has lost it in a run that died."""
+        return self.row.timeline == timeline and (self.lacks or (self.approved and not self.recorded))
 
 
 class Promoted(msgspec.Struct, frozen=True):
@@ -63,6 +72,8 @@ async def look(
     cells = [await _cell(registry, server, url, row, given_up) for row in rows if row.database in there]
     if rows and not cells:
         raise NoCellsError(server, [row.name for row in rows])
+    if given_up is not None and not any(cell.gives_up(given_up) for cell in cells):
+        raise NothingGivenUpError(server, given_up)
     return Promoted(cells, [row for row in rows if row.database not in there])
 
 
@@ -75,31 +86,43 @@ async def _cell(registry: Registry, server: str, url: URL, row: CellRow, given_u
         raise StrangeCellError(row.name, server)
     if door.timeline is None:
         raise NotPromotedError(server)
-    if row.timeline is not None:
-        # Eight hexadecimal digits: they compare as the numbers do.
-        if door.timeline < row.timeline:
-            raise OldTimelineError(row.name, door.timeline, row.timeline)
-        # Whatever tenants wrote on that timeline came after the row that approved it, which this copy lacks.
-        if door.approved_timeline < row.timeline != given_up:
-            raise AnotherCopyError(row.name, row.timeline)
-    return PromotedCell(row, at, door.timeline, door.approved_timeline == door.timeline)
+    require_newest(row, door, given_up)
+    return PromotedCell(row, at, door.timeline, door.approved_timeline == door.timeline, has_not_heard(row, door))
 
 
 async def require_silent(server: str, before: URL, now: URL) -> None:
-    """StillWritableError when the primary of before answers at the address that is about to be given up."""
-    if (before.host, before.port) == (now.host, now.port):
-        return
+    """Refuse while the primary of before answers at the address that is about to be given up."""
     async with administrator(now) as admin:
         here = (await admin.fetch(_CLUSTER))[0]
-    there = await cluster_at(before)
-    if there is not None and there["cluster"] == here["cluster"] and not there["standby"]:
-        raise StillWritableError(server, f"{before.host}:{before.port or 5432}")
+    address = f"{before.host}:{before.port or 5432}"
+    try:
+        there = await _cluster_at(before)
+    except (ServerUnreachableError, *NO_ANSWER) as error:
+        if (refusal := _refusal(error)) is None:
+            return
+        raise PerhapsWritableError(server, address, str(refusal)) from error
+    # One server may have several names: what has started at the very same moment is this one.
+    another = there["started"] != here["started"]
+    if another and there["cluster"] == here["cluster"] and not there["standby"]:
+        raise StillWritableError(server, address)
 
 
-async def cluster_at(url: URL) -> asyncpg.Record | None:
-    """Which cluster answers and whether as a standby; None: nobody does."""
-    with suppress(ServerUnreachableError, *NO_ANSWER):
-        async with administrator(url) as admin:
-            found: asyncpg.Record = (await admin.fetch(_CLUSTER))[0]
-            return found
-    return None
+async def takes_writes(url: URL) -> bool:
+    """Whether a primary answers there."""
+    try:
+        return not (await _cluster_at(url))["standby"]
+    except (ServerUnreachableError, *NO_ANSWER):
+        return False
+
+
+async def _cluster_at(url: URL) -> asyncpg.Record:
+    async with administrator(url) as admin:
+        found: asyncpg.Record = (await admin.fetch(_CLUSTER))[0]
+        return found
+
+
+def _refusal(error: BaseException) -> asyncpg.PostgresError | None:
+    """What a server that runs has said; None: nothing has answered."""
+    said = error.__cause__ if isinstance(error, ServerUnreachableError) else error
+    lost = isinstance(said, asyncpg.PostgresConnectionError)
+    return said if isinstance(said, asyncpg.PostgresError) and not lost else None

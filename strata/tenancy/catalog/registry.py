@@ -108,6 +108,16 @@ class Registry:
         url = addresses.parse(dsn.decode())
         return url.set(database=database) if database else url
 
+    async def whole_cells_on(self, server: str) -> Sequence[CellRow]:
+        """By name; none of a server that nobody knows."""
+        query = (
+            select(CellRow)
+            .join(ServerRow, ServerRow.id == CellRow.server_id)
+            .where(ServerRow.name == server, CellRow.state != CellState.BUILDING)
+        )
+        async with self._sessions() as session:
+            return (await session.scalars(query.order_by(CellRow.name))).all()
+
     async def admin_url_of_server(self, name: str) -> URL:
         async with self._sessions() as session:
             server = await self.server_row(session, name)

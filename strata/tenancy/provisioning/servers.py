@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from strata.platform.database.administration import administrator
 from strata.platform.database.names import literal, quoted
 from strata.platform.errors import ConfigurationError, ConflictError
+from strata.tenancy.cell.inspection import door_state
+from strata.tenancy.provisioning.timelines import require_newest
 
 if TYPE_CHECKING:
     import asyncpg
@@ -31,12 +33,15 @@ async def add_server(
     statement_timeout_ms: int = 30_000,
     capacity: int | None = None,
     plans: Sequence[str] | None = None,
+    given_up: str | None = None,
 ) -> None:
     """Make the cluster at `url` (its administrator's) one of ours; again with the same name, renew its password.
 
     The application's role is made before the row: a death in between leaves a role without privileges, which the next
-    try takes over.
+    try takes over. A copy of its cells that a fail-over has left behind is refused (OldTimelineError, AnotherCopyError):
+    its own row lets tenants in. `given_up`: see `require_newest`.
     """
+    await _require_newest_copies(registry, name, url, given_up)
     role = f"{role_prefix}_app"
     password = secrets.token_urlsafe(32)
     async with administrator(url) as admin, admin.transaction():
@@ -66,6 +71,18 @@ async def add_server(
         ):
             await admin.execute(f"ALTER ROLE {quoted(role)} SET {setting} = {literal(value)}")
     await registry.add_server(name, url, region, role, password, app_address, actor, capacity=capacity, plans=plans)
+
+
+async def _require_newest_copies(registry: Registry, name: str, url: URL, given_up: str | None) -> None:
+    rows = await registry.whole_cells_on(name)
+    if not rows:
+        return
+    async with administrator(url) as admin:
+        there = {row["datname"] for row in await admin.fetch("SELECT datname FROM pg_database")}
+    for row in rows:
+        if row.database in there:
+            async with administrator(url.set(database=row.database)) as admin:
+                require_newest(row, await door_state(admin), given_up)
 
 
 async def _require_fitness(admin: asyncpg.Connection) -> None:
