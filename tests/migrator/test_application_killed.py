@@ -19,7 +19,8 @@ from tests.builders.site import Site
 from tests.builders.traffic import assert_kept, traffic
 
 
-@pytest.mark.parametrize("point", [pytest.param("copying.slot", marks=pytest.mark.slow), "cutting_over.closed"])
+@pytest.mark.slow
+@pytest.mark.parametrize("point", ["copying.slot", "cutting_over.closed"])
 async def test_the_application_killed_and_started(
     movers: Movers, moving_platform: Platform, mover_tenant: Tenantry, moving_site: Site, point: str
 ) -> None:

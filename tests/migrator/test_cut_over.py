@@ -102,6 +102,7 @@ async def test_one_that_begins_at_the_last_moment_calls_the_cut_over_off(
         await movers.until(move, Phase.COMPLETED)
 
 
+@pytest.mark.slow
 async def test_the_applications_connections_to_the_new_home_are_open_before_the_fence_shuts(
     movers: Movers, mover_tenant: Tenantry
 ) -> None:

@@ -16,16 +16,8 @@ from tests.builders.site import Site
 from tests.builders.traffic import assert_kept, traffic
 
 
-@pytest.mark.parametrize(
-    "loss",
-    [
-        Loss.ANSWER_CUT,
-        pytest.param(Loss.REQUEST_CUT, marks=pytest.mark.slow),
-        pytest.param(Loss.ANSWER_SILENT, marks=pytest.mark.slow),
-        pytest.param(Loss.REQUEST_SILENT, marks=pytest.mark.slow),
-    ],
-    ids=lambda loss: loss.name.lower(),
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", Loss, ids=lambda loss: loss.name.lower())
 async def test_a_flip_whose_commit_is_not_heard_of(
     movers: Movers, mover_tenant: Tenantry, moving_site: Site, loss: Loss
 ) -> None:

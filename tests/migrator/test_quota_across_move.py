@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from uuid import UUID
 
+import pytest
 from sqlalchemy import func, select
 
 from strata.inventory.products.models import Product
@@ -19,6 +20,7 @@ from tests.builders.platform import SECOND_SERVER, Tenantry
 LIMIT = 40
 
 
+@pytest.mark.slow
 async def test_a_quota_is_exact_across_a_move(movers: Movers, mover_tenant: Tenantry, moving_runtime: Runtime) -> None:
     context = await mover_tenant(Tier.SHARED)
     made = 0

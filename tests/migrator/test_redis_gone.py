@@ -13,7 +13,8 @@ from tests.builders.site import serving
 from tests.builders.traffic import assert_kept, traffic
 
 
-@pytest.mark.parametrize("there", [pytest.param(FIRST_CELL, marks=pytest.mark.slow), SECOND_CELL])
+@pytest.mark.slow
+@pytest.mark.parametrize("there", [FIRST_CELL, SECOND_CELL])
 async def test_requests_of_two_processes_find_the_new_home_without_redis(ground: Breakable, there: str) -> None:
     movers = ground.movers
     context = await ground.tenants(Tier.SHARED, cell=FIRST_CELL)

@@ -76,6 +76,7 @@ async def test_two_hundred_arrive_beside_one_that_is_poisoned(movers: Movers, mo
     print(f"200 tenants in {(wave.finished_at - wave.created_at).total_seconds():.0f} s")  # noqa: T201 - for who runs it
 
 
+@pytest.mark.slow
 async def test_a_poisoned_tenant_keeps_nobody_else_back_and_stops_a_wave_that_allows_none(
     movers: Movers, mover_tenant: Tenantry
 ) -> None:

@@ -19,13 +19,14 @@ from tests.builders.site import Site
 from tests.builders.traffic import assert_kept, traffic
 
 BACK = [
-    pytest.param(Tier.SHARED, Tier.SCHEMA, {}, marks=pytest.mark.slow),
+    (Tier.SHARED, Tier.SCHEMA, {}),
     (Tier.SCHEMA, Tier.DEDICATED, {"server": SECOND_SERVER}),
 ]
 
 SLOW_TO_CANCEL = [Phase.PREPARING, Phase.CATCHING_UP, Phase.VERIFYING, Phase.READY]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tier", "to", "place"), BACK, ids=str)
 async def test_a_rollback_keeps_what_was_written_since_and_the_tenant_may_move_again(
     movers: Movers,

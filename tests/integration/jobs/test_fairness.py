@@ -23,7 +23,7 @@ async def forget(runtime: Runtime, owner: object) -> None:
         await connection.execute(FORGET, {"owner": str(owner)})
 
 
-@pytest.mark.parametrize("concurrency", [1, 10])
+@pytest.mark.parametrize("concurrency", [1, pytest.param(10, marks=pytest.mark.slow)])
 async def test_a_flood_delays_another_tenant_s_job_by_less_than_a_second(
     runtime: Runtime, tenant_on: Tenantry, concurrency: int
 ) -> None:

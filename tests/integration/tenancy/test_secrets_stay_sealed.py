@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from strata.platform.database import addresses
 from strata.platform.errors import StrataError
 from strata.platform.logging import configure_logging
+from strata.platform.settings import FenceSettings
 from strata.runtime import Runtime
 from strata.tenancy.model import Tier
 from strata.tenancy.provisioning.servers import add_server
@@ -74,7 +75,7 @@ async def secrets_of(runtime: Runtime, cells: list[str]) -> list[str]:
 async def test_nothing_secret_is_written_anywhere(guarded: tuple[Platform, list[str]], log: io.StringIO) -> None:
     platform, hidden = guarded
     said: list[str] = []
-    async with standing(platform) as runtime:
+    async with standing(platform, fence=FenceSettings(wait_s=0.5)) as runtime:
         tenants = [await Tenantry(runtime)(tier) for tier in Tier]
         cells = [tenant.placement.cell for tenant in tenants]
         hidden += await secrets_of(runtime, cells)

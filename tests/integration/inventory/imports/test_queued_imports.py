@@ -121,9 +121,8 @@ async def worker_process(platform: Platform) -> AsyncIterator[asyncio.subprocess
             await draining
 
 
-@pytest.mark.parametrize(
-    "tier", [Tier.DEDICATED, *(pytest.param(each, marks=pytest.mark.slow) for each in (Tier.SHARED, Tier.SCHEMA))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("tier", Tier)
 async def test_undisturbed_it_ends_as_by_the_command(
     runtime: Runtime, slow: Runtime, inventory_app: StrataApp, tenant_on: Tenantry, wanted: Books, tier: Tier
 ) -> None:
