@@ -112,6 +112,7 @@ async def test_a_move_from_its_plan_to_its_roll_back(
     assert (now.placement.tier, now.placement.cell) == (Tier.SHARED, tenant.placement.cell)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("worker")
 async def test_a_wave_on_a_phone(site: Site, staff: Callable[..., Awaitable[Page]], tmp_path: Path) -> None:
     tenants = [await new_tenant(site) for _ in range(2)]

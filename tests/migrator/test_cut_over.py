@@ -121,7 +121,7 @@ async def test_the_applications_connections_to_the_new_home_are_open_before_the_
     assert seen[-1] == movers.runtime.settings.pool.dedicated_size
 
 
-@pytest.mark.parametrize("pool", ["open", "never opened"])
+@pytest.mark.parametrize("pool", [pytest.param("open", marks=pytest.mark.slow), "never opened"])
 async def test_who_comes_late_to_a_dedicated_database_that_has_gone_finds_the_new_home(
     movers: Movers, mover_tenant: Tenantry, pool: str
 ) -> None:

@@ -285,7 +285,9 @@ async def test_the_next_creation_sweeps_up_after_the_last(ground: Ground, tmp_pa
     assert await settled(ground) == before
 
 
-@pytest.mark.parametrize("tier", Tier)
+@pytest.mark.parametrize(
+    "tier", [*(pytest.param(each, marks=pytest.mark.slow) for each in (Tier.SHARED, Tier.SCHEMA)), Tier.DEDICATED]
+)
 async def test_a_deletion_that_was_killed_is_finished(ground: Ground, tier: Tier, tmp_path: Path) -> None:
     await ground.runtime.provisioning.create(NewTenant(slug=SLUG, name="Leaving", tier=tier, cell=CELLS[tier]), "tests")
     env = environment_for(ground.platform)

@@ -89,7 +89,7 @@ class Story:
             self.announced[tenant_id] = version
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
 @given(rounds=st.lists(st.lists(STEPS, min_size=1, max_size=8), min_size=1, max_size=6))
 async def test_any_interleaving_gives_each_its_own_and_nobody_the_past(
     runtime: Runtime, redis_server: RedisServer, tenant_on: Tenantry, rounds: list[list[tuple[str, int, int]]]
