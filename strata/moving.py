@@ -85,7 +85,9 @@ async def keep_moving(runtime: Runtime) -> None:
 async def _tell_of_the_move(runtime: Runtime, move: Move) -> None:
     context = await runtime.contexts.fresh(move.tenant_id)
     regions = {cell.name: cell.region for cell in await runtime.registry.cells()}
-    before, after = (move.source, move.target) if move.phase is Phase.RETAINING else (move.target, move.source)
+    before, after = (
+        (move.source, move.target) if move.phase in {Phase.RETAINING, Phase.COMPLETING} else (move.target, move.source)
+    )
     if context.placement.cell != after.cell or context.status is not TenantStatus.ACTIVE:
         # One that is held read-only or suspended writes nothing, events neither; the audit has the move in any case.
         return

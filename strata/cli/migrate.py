@@ -13,6 +13,7 @@ from strata.cli.options import AsJson, DataDir, Slug, duration_s
 from strata.cli.output import print_facts, print_json, print_line, print_table
 from strata.cli.surroundings import actor, perform
 from strata.migrator.desk import Order, Plan
+from strata.migrator.losses import Loss
 from strata.migrator.moves import Move
 from strata.migrator.phases import Wish
 from strata.migrator.reaper import Reaped, Reaper
@@ -181,6 +182,34 @@ def cancel(name: MoveId, data_dir: DataDir = None, as_json: AsJson = False) -> N
 def retry(name: MoveId, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Try a failed move again, or one that waits, now."""
     _ask(name, Wish.RETRY, data_dir, as_json=as_json)
+
+
+@app.command("accept-loss")
+def accept_loss(
+    name: MoveId,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be given up, and change nothing.")] = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """After `home-lost`: give up what the lost home alone had; the tenant lives on in the home it left."""
+
+    async def act(runtime: Runtime) -> tuple[Move, Loss | None]:
+        found = await runtime.desk.find(name)
+        loss = await runtime.desk.loss(found)
+        if dry_run:
+            return found, loss
+        return await runtime.desk.ask(found.id, Wish.ACCEPT_LOSS, actor()), loss
+
+    move, loss = perform(act, data_dir)
+    if as_json:
+        print_json({"loss": loss, "move": status_of(move)})
+    elif loss is None:
+        print_line(f"Nothing of {move.id} ({move.slug}, {move.phase.value}) is lost: there is nothing to accept.")
+    else:
+        print_line(loss.sentence)
+        print_line(
+            f"{'To accept it: strata migrate accept-loss' if dry_run else 'Accepted: strata migrate watch'} {move.id}"
+        )
 
 
 @app.command("verify")

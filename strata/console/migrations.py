@@ -15,6 +15,7 @@ from litestar.response import ServerSentEvent, ServerSentEventMessage
 from strata.console.tenants import actor
 from strata.identity.permissions import Permission, requires
 from strata.migrator.desk import RETENTION_S, Desk, Order, Plan
+from strata.migrator.losses import Loss
 from strata.migrator.moves import Move, MoveEvent
 from strata.migrator.phases import Phase, Wish
 from strata.migrator.status import MoveStatus, status_of
@@ -86,6 +87,14 @@ class MigrationsApi(Controller):
         await desk.moves.get(move_id)
         return {"items": await desk.moves.events(move_id, after=after)}
 
+    @get(
+        "/{move_id:uuid}/loss",
+        opt=requires(Permission.STAFF_MOVES_READ),
+        summary="What accept-loss would give up; null: nothing is lost",
+    )
+    async def get_loss(self, move_id: UUID, desk: Desk) -> Loss | None:
+        return await desk.loss(await desk.moves.get(move_id))
+
     @get("/{move_id:uuid}/events", opt=requires(Permission.STAFF_MOVES_READ), summary="A move, live (SSE)")
     async def follow(self, move_id: UUID, desk: Desk, after: int = 0) -> ServerSentEvent:
         """`move`: something happened, its id is the event's; `status`: the numbers changed. Ends when the move has ended."""
@@ -95,7 +104,7 @@ class MigrationsApi(Controller):
     @post(
         "/{move_id:uuid}/{wish:str}",
         opt=requires(Permission.STAFF_MOVES_WRITE),
-        summary="cutover, rollback, complete, cancel, retry",
+        summary="cutover, rollback, complete, cancel, retry, accept-loss",
         status_code=202,
     )
     async def ask(self, move_id: UUID, wish: Wish, desk: Desk, claims: Claims) -> MoveStatus:

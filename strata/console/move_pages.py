@@ -15,6 +15,7 @@ from strata.console.surroundings import PAGES, frame_for
 from strata.console.tenants import actor
 from strata.identity.permissions import Permission, requires
 from strata.migrator.desk import Along, Desk, Order, Plan
+from strata.migrator.losses import can_be_accepted
 from strata.migrator.moves import Move, MoveEvent
 from strata.migrator.phases import AT_THE_FLIP, BEFORE_THE_FLIP, CANCELLABLE, Phase, Wish
 from strata.migrator.status import status_of
@@ -35,6 +36,7 @@ _WORDS = {
     Wish.COMPLETE: "Complete",
     Wish.CANCEL: "Cancel move",
     Wish.RETRY: "Retry",
+    Wish.ACCEPT_LOSS: "Accept the loss",
 }
 
 
@@ -212,6 +214,7 @@ async def _values(move_id: UUID, desk: Desk, claims: Claims) -> dict[str, Any]:
         "shown": status_of(found),
         "phase": _said(found.phase),
         "wishes": [(wish, _WORDS[wish]) for wish in _open_wishes(found)] if may_ask else [],
+        "loss": await desk.loss(found),
         "events": [(event, _short(event)) for event in reversed(events[-_EVENTS_SHOWN:])],
     }
 
@@ -227,6 +230,7 @@ def _open_wishes(found: Move) -> list[Wish]:
             (Wish.ROLL_BACK, found.phase is Phase.RETAINING),
             (Wish.COMPLETE, found.phase is Phase.RETAINING),
             (Wish.CANCEL, found.phase in CANCELLABLE or failed_before),
+            (Wish.ACCEPT_LOSS, can_be_accepted(found)),
         )
         if is_open and found.phase not in AT_THE_FLIP and found.wish is not wish
     ]

@@ -23,7 +23,8 @@ Phases, and what holds in each:
     withdrawing    the tenant is back in its old home; the other one is removed
     rolled_back    nothing that was made for the move is left
     cancelling, cancelled      before the flip: the tenant never left
-    failed         a person must decide: `failure` says what, where, in what state the tenant is, and what to type
+    failed         a person must decide: `failure` says what, where, in what state the tenant is, and what to type.
+                   Where the tenant's home is lost, a person may accept that: a flip to the home that it left
 
 One tenant has at most one placement that accepts writes, in every phase and between any two acts of one: the catalog
 names it by an epoch, and a cell lets in only who comes with the epoch in its fence row.

@@ -15,6 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from strata.migrator.errors import MoveUnderWayError, NotFitError, UnknownMoveError, WishRefusedError
+from strata.migrator.losses import Loss, can_be_accepted, loss_of
 from strata.migrator.models import ATTEMPTS, MoveRow
 from strata.migrator.moves import Move, Moves, Place, append_event, as_move
 from strata.migrator.phases import BEFORE_THE_FLIP, CANCELLABLE, FINISHED, Phase, Wish
@@ -199,8 +200,15 @@ class Desk:
         record(session, actor, "tenant.move.start", order.slug, tenant_id=row.tenant_id, detail=detail)
         return as_move(row, order.slug)
 
+    async def loss(self, move: Move) -> Loss | None:
+        """What accepting it would give up; None: nothing of the move is lost."""
+        return loss_of(move, await self.moves.events(move.id)) if can_be_accepted(move) else None
+
     async def ask(self, move_id: UUID, wish: Wish, actor: str) -> Move:
         """Tell a move under way what is wished; WishRefusedError where its phase does not allow it."""
+        # Told in the audit: whoever accepts a loss accepts this one.
+        loss = await self.loss(await self.moves.get(move_id)) if wish is Wish.ACCEPT_LOSS else None
+        accepted: dict[str, object] = {} if loss is None else {"loss": msgspec.to_builtins(loss)}
         async with self.moves.writing() as session:
             found = (
                 await session.execute(
@@ -219,10 +227,9 @@ class Desk:
             else:
                 row.wish = wish
             row.not_before = None
-            append_event(session, row, actor, f"asked to {wish.value}", {})
-            record(
-                session, actor, f"tenant.move.{wish.value}", slug, tenant_id=row.tenant_id, detail={"move": str(row.id)}
-            )
+            append_event(session, row, actor, f"asked to {wish.value}", accepted)
+            detail: dict[str, object] = {"move": str(row.id), **accepted}
+            record(session, actor, f"tenant.move.{wish.value}", slug, tenant_id=row.tenant_id, detail=detail)
             await session.flush()
             await session.refresh(row)
             move = as_move(row, slug)
@@ -287,12 +294,13 @@ def _refuse_out_of_phase(move: Move, wish: Wish) -> None:
         Wish.ROLL_BACK: move.phase in {Phase.RETAINING, Phase.ROLLING_BACK},
         Wish.COMPLETE: move.phase in {Phase.RETAINING, Phase.COMPLETING},
         Wish.RETRY: not move.finished,
+        Wish.ACCEPT_LOSS: can_be_accepted(move),
     }
     if allowed[wish]:
         return
     way_on = {
         Phase.RETAINING: f"strata migrate rollback {move.id}, or strata migrate complete {move.id}",
-        Phase.FAILED: f"strata migrate retry {move.id}",
+        Phase.FAILED: move.failure.next if move.failure is not None else f"strata migrate retry {move.id}",
     }.get(move.phase, f"strata migrate status {move.id}")
     message = f"A move that is {move.phase.value} cannot be asked to {wish.value}; what can be done: {way_on}."
     raise WishRefusedError(message, extra={"phase": move.phase.value})

@@ -112,6 +112,19 @@ class HomeLostError(ConflictError):
         )
 
 
+class OtherHomeGoneError(ConflictError):
+    """The loss of a home cannot be accepted: the tenant has nowhere to live on."""
+
+    code = "other-home-gone"
+    title = "The other home is gone as well"
+
+    def __init__(self, cell: str, epoch: int) -> None:
+        super().__init__(
+            f"Cell {cell} does not have the home any more that the tenant left at epoch {epoch}: the loss of the one it moved to "
+            "cannot be accepted, since neither is there. What remains is a backup, or the disk of the old primary."
+        )
+
+
 class CopyAgainError(StrataError):
     """The stream has a hole or the snapshot is lost: only a new copy is whole."""
 

@@ -7,7 +7,11 @@ when it comes late, from a worker that slept:
     drain           the row is shut by n
     open_target     in another cell: nothing there is of a later attempt; in the same: the row is shut by n
     retire          the row is at an epoch that the catalog has given up, which is never used again
-    reopen_source   nothing there is of attempt n' or later; leaves n' behind, so that nothing before it closes any more
+    reopen_source   nothing there is of attempt n' or later; leaves n' behind, so that nothing before it closes any more.
+                    And the row has been at e: a promoted standby that has not heard of the arrival at e stays shut
+    reopen_shut     the row is shut at epoch e by an attempt before n'
+    shut_lost       the lost home does not let the tenant in at its epoch; leaves e' behind, which nothing older passes
+    open_kept       the row is the kept home's, as of its last stay or later, and nothing there is of a later attempt
 """
 
 from __future__ import annotations
@@ -115,13 +119,76 @@ async def reopen_source(source: asyncpg.Connection, tenant_id: UUID, schema: str
     """Undo 2 to 6, once the catalog has put `attempt` in the place of those before. The catalog leads: never earlier."""
     await source.execute(
         "UPDATE strata.fence SET state = $5, epoch = $3, schema_name = $2, attempt = $4"
-        " WHERE tenant_id = $1 AND coalesce(attempt, 0) < $4",
+        " WHERE tenant_id = $1 AND coalesce(attempt, 0) < $4 AND epoch >= $3",
         tenant_id,
         schema,
         epoch,
         attempt,
         FenceState.ACTIVE.value,
     )
+
+
+async def reopen_shut(cell: asyncpg.Connection, tenant_id: UUID, epoch: int, attempt: int) -> None:
+    """What a worker that died between the abort of a rollback and `reopen_source` has left shut."""
+    await cell.execute(
+        "UPDATE strata.fence SET state = $4, attempt = $3"
+        " WHERE tenant_id = $1 AND epoch = $2 AND coalesce(attempt, 0) < $3 AND state = $5",
+        tenant_id,
+        epoch,
+        attempt,
+        FenceState.ACTIVE.value,
+        FenceState.MOVING.value,
+    )
+
+
+async def shut_lost(cell: asyncpg.Connection, tenant_id: UUID, schema: str, epoch: int, attempt: int) -> None:
+    """The home that is given up lets nobody in, whoever brings its old row or its rows back. See steps/acceptance.py."""
+    await cell.execute(
+        "INSERT INTO strata.fence AS f (tenant_id, epoch, state, schema_name, attempt) VALUES ($1, $3, $5, $2, $4)"
+        " ON CONFLICT (tenant_id) DO UPDATE SET epoch = excluded.epoch, state = excluded.state,"
+        " schema_name = excluded.schema_name, attempt = excluded.attempt",
+        tenant_id,
+        schema,
+        epoch,
+        attempt,
+        FenceState.MOVED.value,
+    )
+
+
+async def open_kept(
+    cell: asyncpg.Connection, tenant_id: UUID, schema: str, epoch_left: int, epoch: int, attempt: int
+) -> bool:
+    """The home that was left at `epoch_left` lets in who comes with e', which nobody holds before the flip.
+
+    False: it is not here, or only as of an earlier stay of the tenant's.
+    """
+    opened: bool | None = await cell.fetchval(
+        "UPDATE strata.fence SET epoch = $4, state = $6, attempt = $5"
+        " WHERE tenant_id = $1 AND schema_name = $2 AND epoch >= $3 AND coalesce(attempt, 0) <= $5 RETURNING true",
+        tenant_id,
+        schema,
+        epoch_left,
+        epoch,
+        attempt,
+        FenceState.ACTIVE.value,
+    )
+    return bool(opened)
+
+
+async def shut_kept(cell: asyncpg.Connection, tenant_id: UUID) -> None:
+    """The kept home is not to be lived in: for a worker that holds the attempt, after an acceptance that died."""
+    await cell.execute("UPDATE strata.fence SET state = $2 WHERE tenant_id = $1", tenant_id, FenceState.MOVED.value)
+
+
+async def was_left(cell: asyncpg.Connection, tenant_id: UUID, schema: str, epoch: int) -> bool:
+    """Whether the cell has the home that was left at the epoch: its row, as of then or of an acceptance that died."""
+    found: bool = await cell.fetchval(
+        "SELECT EXISTS (SELECT FROM strata.fence WHERE tenant_id = $1 AND schema_name = $2 AND epoch >= $3)",
+        tenant_id,
+        schema,
+        epoch,
+    )
+    return found
 
 
 async def withdraw(cell: asyncpg.Connection, tenant_id: UUID, schema: str) -> None:

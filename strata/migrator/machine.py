@@ -96,6 +96,7 @@ class Machine:
         else:
             await self._compensate(work, step)
             await self._advance(work, Advance.failed(failure_of(work.move, error)))
+            work.wish = work.move.wish
 
     async def _compensate(self, work: Work, step: Step) -> None:
         """Until it is done: a fence left shut or a slot left behind is worse than a worker that keeps trying."""

@@ -92,10 +92,15 @@ class Objects:
         """Drop slots, publications and origins (`only` those names), whether or not they were ever made; their names."""
         dropped = []
         registered = await self.of(move_id)
+        # A server that was failed over may not have the database: then it has nothing that stood in it either.
+        there = {
+            side: await end.is_there() for side, end in ends.items() if any(each.side is side for each in registered)
+        }
         for kind in STREAM_KINDS:
             for each in registered:
                 if each.kind is kind and (only is None or each.name in only):
-                    await _DROPS[kind](ends[each.side].dsn, each.name)
+                    if there[each.side]:
+                        await _DROPS[kind](ends[each.side].dsn, each.name)
                     await self.forget(move_id, each)
                     dropped.append(f"{kind.value} {each.name}")
         return dropped

@@ -49,6 +49,8 @@ class Wish(StrEnum):
     COMPLETE = "complete"
     CANCEL = "cancel"
     RETRY = "retry"
+    ACCEPT_LOSS = "accept-loss"
+    """The home that the tenant lives in is lost (`home-lost`): it lives on in the other one, as that was left."""
 
 
 _P = Phase
@@ -70,6 +72,10 @@ AT_THE_FLIP = {_P.CUTTING_OVER: _P.READY, _P.ROLLING_BACK: _P.RETAINING}
 LOADING = frozenset({_P.PREPARING, _P.COPYING, _P.CATCHING_UP, _P.VERIFYING})
 """A move costs the servers at both ends much more than its stream; how many do so at a time has a budget."""
 
+LIVES_ON = {_P.RETAINING: _P.WITHDRAWING, _P.COMPLETING: _P.WITHDRAWING, _P.WITHDRAWING: _P.COMPLETING}
+"""Where a move that failed in one of these goes on when a person accepts that the tenant's home is lost: by a flip to the
+other home, after which what there is of the lost one is removed."""
+
 FINISHED = frozenset({_P.COMPLETED, _P.CANCELLED, _P.ROLLED_BACK})
 
 _AFTER: dict[Phase, frozenset[Phase]] = {
@@ -89,7 +95,7 @@ _AFTER: dict[Phase, frozenset[Phase]] = {
     _P.COMPLETED: frozenset(),
     _P.CANCELLED: frozenset(),
     _P.ROLLED_BACK: frozenset(),
-    # And back to wherever it failed: see `resumes_in`.
+    # And back to wherever it failed: see `resumes_in`. Or on where the tenant lives on: see `LIVES_ON`.
     _P.FAILED: frozenset({_P.CANCELLING}),
 }
 

@@ -17,6 +17,7 @@ from strata.migrator.moves import Move, Place
 from strata.migrator.tables import Home
 from strata.platform.database.addresses import libpq
 from strata.platform.database.administration import administrator
+from strata.platform.database.connecting import DatabaseMissingError
 from strata.tenancy.catalog.registry import UnknownCellError
 from strata.tenancy.catalog.tables import CellRow, PlacementRow, ServerRow
 from strata.tenancy.provisioning.homes import Site
@@ -65,6 +66,14 @@ class End(msgspec.Struct, frozen=True):
         async with self.admin() as connection:
             if not await connection.fetchval(_APPROVED):
                 raise FailedOverError(self.place.cell)
+
+    async def is_there(self) -> bool:
+        """False: the server answers and does not have the cell's database, as one promoted that had not heard of it."""
+        try:
+            async with self.admin():
+                return True
+        except DatabaseMissingError:
+            return False
 
     @asynccontextmanager
     async def admin(self) -> AsyncIterator[asyncpg.Connection]:

@@ -6,12 +6,21 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
-from sqlalchemy import select, update
+from sqlalchemy import case, select, update
 
 from strata.migrator.errors import SupersededError
 from strata.migrator.models import MoveRow
 from strata.migrator.moves import Failure, Move, Place, append_event, as_move
-from strata.migrator.phases import AT_THE_FLIP, BEFORE_THE_FLIP, FINISHED, Phase, Wish, may_follow, resumes_in
+from strata.migrator.phases import (
+    AT_THE_FLIP,
+    BEFORE_THE_FLIP,
+    FINISHED,
+    LIVES_ON,
+    Phase,
+    Wish,
+    may_follow,
+    resumes_in,
+)
 from strata.platform.errors import StrataError
 from strata.tenancy.catalog.audit import SYSTEM, record
 from strata.tenancy.catalog.tables import CellRow, PlacementRow
@@ -27,7 +36,8 @@ _FULFILLED = {
     Wish.ROLL_BACK: {Phase.WITHDRAWING, Phase.COMPLETING},
     Wish.COMPLETE: {Phase.COMPLETING, Phase.WITHDRAWING},
 }
-"""A wish stands until one of these; `retry` is fulfilled by whatever comes next."""
+"""A wish stands until one of these; `retry` and `accept-loss` are fulfilled by whatever comes next."""
+_AT_ONCE = frozenset({Wish.RETRY, Wish.ACCEPT_LOSS})
 _AUDITED = FINISHED | {Phase.RETAINING, Phase.WITHDRAWING, Phase.FAILED}
 
 
@@ -115,7 +125,9 @@ def _allowed(before: Move, advance: Advance) -> None:
     resumed = before.failed_in is not None and advance.phase is resumes_in(before.failed_in)
     again = before.phase is advance.phase is Phase.COPYING
     too_late = advance.phase is Phase.CANCELLING and before.failed_in not in {None, *BEFORE_THE_FLIP}
-    if too_late or not (resumed or again or may_follow(before.phase, advance.phase)):
+    given_up = advance.flip is not None and before.failed_in in LIVES_ON
+    lives_on = given_up and advance.phase is LIVES_ON[before.failed_in or before.phase]
+    if too_late or not (resumed or again or lives_on or may_follow(before.phase, advance.phase)):
         message = f"a move does not go from {before.phase} to {advance.phase}"
         raise AssertionError(message)
 
@@ -123,7 +135,8 @@ def _allowed(before: Move, advance: Advance) -> None:
 def _columns(before: Move, advance: Advance) -> dict[str, Any]:
     columns: dict[str, Any] = {
         "phase": advance.phase,
-        "failed_in": before.phase if advance.phase is Phase.FAILED else None,
+        # What fails while it is failed (a loss that cannot be accepted) has failed where it first did.
+        "failed_in": (before.failed_in or before.phase) if advance.phase is Phase.FAILED else None,
         "failure": msgspec.to_builtins(advance.failure) if advance.failure else None,
         "not_before": None,
         **advance.values,
@@ -132,12 +145,17 @@ def _columns(before: Move, advance: Advance) -> dict[str, Any]:
         columns["epoch"] = advance.epoch
     if advance.attempt is not None:
         columns["attempt"] = advance.attempt
-    if before.wish is Wish.RETRY or advance.phase in _FULFILLED.get(before.wish or Wish.RETRY, ()):
+    if before.wish in _AT_ONCE or advance.phase in _FULFILLED.get(before.wish or Wish.RETRY, ()):
         columns["wish"] = None
+    elif advance.phase is Phase.FAILED:
+        # A person decides anew: what was wished of a move that went well is no answer to what has failed.
+        cancel = case((MoveRow.wish == Wish.CANCEL, MoveRow.wish))
+        columns["wish"] = cancel if before.phase in BEFORE_THE_FLIP else None
     if advance.phase in FINISHED:
         columns |= {"finished_at": datetime.now(UTC), "wish": None}
+    if advance.flip is not None and advance.flip.to == before.target:
+        columns["target_epoch"] = advance.epoch or before.epoch
     if advance.phase is Phase.RETAINING and advance.flip is not None:
-        columns["target_epoch"] = before.epoch
         columns["retained_until"] = datetime.now(UTC) + timedelta(seconds=before.retention_s)
     return columns
 

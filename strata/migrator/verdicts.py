@@ -8,7 +8,7 @@ import psycopg
 from sqlalchemy.exc import DBAPIError
 
 from strata.migrator.copier import RowsLostError
-from strata.migrator.errors import CopyAgainError, HomeLostError, SupersededError
+from strata.migrator.errors import CopyAgainError, HomeLostError, OtherHomeGoneError, SupersededError
 from strata.migrator.moves import Failure, Move
 from strata.migrator.phases import BEFORE_THE_FLIP, Phase
 from strata.migrator.replication_errors import (
@@ -69,26 +69,37 @@ def failure_of(move: Move, error: Exception) -> Failure:
     """What failed, where, in what state the tenant is, and which command to type next (issue 4, point 8)."""
     named = error if isinstance(error, StrataError) else None
     short = str(move.id)
-    if move.phase in BEFORE_THE_FLIP:
+    phase = move.failed_in or move.phase
+    if phase in BEFORE_THE_FLIP:
         tenant = f"«{move.slug}» works where it was, {move.source}; nothing of it has been touched."
         command = f"strata migrate retry {short}, or strata migrate cancel {short}"
     else:
         tenant = f"«{move.slug}» works in its new home, {move.target}; what is left to do concerns the old one."
         command = f"strata migrate retry {short}"
-    if move.phase is Phase.WITHDRAWING:
+    if phase is Phase.WITHDRAWING:
         tenant = f"«{move.slug}» works where it was before, {move.source}; what is left is to remove the other home."
-    if isinstance(error, HomeLostError):
+    if isinstance(error, (HomeLostError, OtherHomeGoneError)):
         tenant = f"«{move.slug}» is closed: neither {move.target} nor {move.source} lets it in."
-        command = (
-            f"strata migrate retry {short}, once its rows and its row of strata.fence are in {move.target.cell} again, from the "
-            "server that had the arrival (started apart, and not registered: others have written on the present one since) or "
-            "a backup"
-        )
+        command = _after_a_loss(move, phase, error)
     return Failure(
-        phase=move.phase,
+        phase=phase,
         code=named.code if named else type(error).__name__,
         detail=named.detail if named else f"{type(error).__name__}: {error}",
         tenant=tenant,
         next=command,
         extra=named.extra if named else {},
+    )
+
+
+def _after_a_loss(move: Move, phase: Phase, error: HomeLostError | OtherHomeGoneError) -> str:
+    lost, kept = (move.source, move.target) if phase is Phase.WITHDRAWING else (move.target, move.source)
+    restored = (
+        f"strata migrate retry {move.id}, once its rows and its row of strata.fence are in {lost.cell} again, from the server "
+        "that had the arrival (started apart, and not registered: others have written on the present one since) or a backup"
+    )
+    if isinstance(error, OtherHomeGoneError):
+        return restored
+    return (
+        f"strata migrate accept-loss {move.id}, and it lives on in {kept} as that was left (--dry-run says what is lost); or "
+        f"{restored}"
     )

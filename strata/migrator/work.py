@@ -129,13 +129,13 @@ class Work:
         if self.lost:
             raise SupersededError(self.move.id, self.move.attempt)
 
-    async def note(self, **progress: Any) -> None:  # noqa: ANN401 - numbers and names, as JSON
-        """Write progress for those who watch; None takes a value away."""
+    async def note(self, **progress: Any) -> bool:  # noqa: ANN401 - numbers and names, as JSON
+        """Write progress for those who watch; None takes a value away. False: the attempt is over."""
         known = {**self.move.progress, **progress}
         self.move = msgspec.structs.replace(
             self.move, progress={name: value for name, value in known.items() if value is not None}
         )
-        await self.around.moves.note(self.move, progress=self.move.progress)
+        return await self.around.moves.note(self.move, progress=self.move.progress)
 
     async def next_copy(self) -> None:
         """Another number, so that nothing of an earlier copy is taken for a part of this one."""
@@ -157,13 +157,13 @@ class Work:
         for direction in Direction:
             name = stream_name(self.move, direction)
             _, destination = self.streams.ends_of(direction)
-            if self.is_made(destination):
+            if self.is_made(destination) and await destination.is_there():
                 await end_applier(destination.dsn, name)
                 async with destination.admin() as connection:
                     await connection.execute(_RESTAMP, name, destination.attempt)
 
     async def fence_off(self, end: End) -> None:
-        if self.is_made(end) and not await end.stamp():
+        if self.is_made(end) and await end.is_there() and not await end.stamp():
             raise SupersededError(self.move.id, self.move.attempt)
 
     async def look_again(self) -> None:

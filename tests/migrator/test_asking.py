@@ -81,6 +81,9 @@ async def test_a_move_by_the_staff_api(movers: Movers, mover_tenant: Tenantry) -
         assert listed.json()["items"][0]["id"] == started.json()["id"]
         late = await staff.post(f"{path}/rollback")
         assert (late.status_code, late.json()["code"]) == (409, "wish-refused")
+        nothing_lost = await staff.get(f"{path}/loss")
+        assert (nothing_lost.status_code, nothing_lost.json()) == (200, None)
+        assert (await staff.post(f"{path}/accept-loss")).json()["code"] == "wish-refused"
     token = token_for(movers.runtime.tokens, context)
     async with client_of(app, f"{context.slug}.localhost", token=token) as tenant:
         assert (await tenant.get("/staff/v1/migrations")).status_code in {403, 404}

@@ -53,6 +53,60 @@ async def test_reopening_late_after_another_attempt_has_closed(cell: asyncpg.Con
     assert await row(cell, tenant) == ("moving", epoch, LATER)
 
 
+async def test_a_promoted_standby_that_was_never_at_the_epoch_is_not_reopened(
+    cell: asyncpg.Connection, tenant: TenantContext
+) -> None:
+    epoch = tenant.placement.epoch
+    await fence.retire(cell, tenant.id, epoch)
+    await fence.reopen_source(cell, tenant.id, "shared", epoch + 1, NEW)
+    assert (await row(cell, tenant))[0] == "moved"
+    await fence.reopen_shut(cell, tenant.id, epoch, NEW)
+    assert (await row(cell, tenant))[0] == "moved", "only what was shut for a moment"
+
+
+async def test_what_was_shut_by_an_attempt_that_is_over_opens_again(
+    cell: asyncpg.Connection, tenant: TenantContext
+) -> None:
+    epoch = tenant.placement.epoch
+    await fence.close_source(cell, tenant.id, epoch, NEW)
+    await fence.reopen_shut(cell, tenant.id, epoch, NEW)
+    assert (await row(cell, tenant))[0] == "moving", "by the attempt that stands"
+    await fence.reopen_shut(cell, tenant.id, epoch, LATER)
+    assert await row(cell, tenant) == ("active", epoch, LATER)
+
+
+async def test_a_lost_home_that_was_given_up_is_not_open_at_its_epoch(
+    moving_runtime: Runtime, tenant: TenantContext
+) -> None:
+    async with admin_of(moving_runtime, SECOND_CELL) as there:
+        await fence.shut_lost(there, tenant.id, "shared", E_NEXT, NEW)
+        with pytest.raises(asyncpg.UniqueViolationError):
+            await there.execute(
+                "INSERT INTO strata.fence (tenant_id, epoch, state, schema_name) VALUES ($1, $2, 'active', 'shared')",
+                tenant.id,
+                E_NEXT - 1,
+            )
+        assert await row(there, tenant) == ("moved", E_NEXT, NEW)
+        assert await fence.stands_empty(there, tenant.id, "shared")
+
+
+@pytest.mark.parametrize(
+    ("schema", "left_at", "by", "opens"),
+    [("shared", 0, NEW, True), ("t_x", 0, NEW, False), ("shared", 1, NEW, False), ("shared", 0, OLD, False)],
+    ids=["as it was left", "another home", "an earlier stay", "late"],
+)
+async def test_the_kept_home_opens_as_it_was_left(
+    cell: asyncpg.Connection, tenant: TenantContext, schema: str, left_at: int, by: int, opens: bool
+) -> None:
+    epoch = tenant.placement.epoch
+    await fence.close_source(cell, tenant.id, epoch, NEW)
+    await fence.retire(cell, tenant.id, epoch)
+    assert await fence.open_kept(cell, tenant.id, schema, epoch + left_at, E_NEXT, by) is opens
+    assert (await row(cell, tenant))[:2] == (("active", E_NEXT) if opens else ("moved", epoch))
+    await fence.shut_kept(cell, tenant.id)
+    assert (await row(cell, tenant))[0] == "moved"
+
+
 async def test_draining_a_fence_that_somebody_else_has_shut(cell: asyncpg.Connection, tenant: TenantContext) -> None:
     await fence.close_source(cell, tenant.id, tenant.placement.epoch, NEW)
     with pytest.raises(asyncpg.PostgresError) as refused:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from strata.migrator import faults
+from strata.migrator import faults, fence
 from strata.migrator.errors import MoveUnderWayError, NotFitError, WishRefusedError
 from strata.migrator.phases import Phase, Wish
 from strata.platform.database.names import quoted
@@ -54,6 +54,21 @@ async def test_a_rollback_keeps_what_was_written_since_and_the_tenant_may_move_a
     await neighbour.assert_untouched()
     moved = await movers.move(now, to, **place)
     assert await movers.remains(moved.id) == {}
+
+
+async def test_a_fence_that_a_dead_rollback_has_left_shut_is_opened_again(
+    movers: Movers, mover_tenant: Tenantry
+) -> None:
+    """The worker died between the abort, with which the move is retained again, and the reopening."""
+    context = await mover_tenant(Tier.SHARED)
+    move = await movers.start(context, Tier.SHARED, cell=SECOND_CELL, retention_s=3600)
+    async with movers.working(move):
+        await movers.until(move, Phase.RETAINING)
+    retained = await movers.desk.moves.get(move.id)
+    async with admin_of(movers.runtime, SECOND_CELL) as admin:
+        await fence.close_source(admin, context.id, retained.target_epoch or 0, retained.attempt)
+    await movers.desk.ask(move.id, Wish.COMPLETE, ACTOR)
+    assert (await movers.work(move)).phase is Phase.COMPLETED
 
 
 @pytest.mark.parametrize(

@@ -261,7 +261,7 @@ class ApprovalDesk:
         said = (
             f"Cell «{row.name}» is not on this server: it was made after the last that the standby heard. Its tenants stay "
             "shut out. Restore its database from the old primary or a backup and approve again; a tenant that moved here has "
-            "its old home while its move lasts (strata migrate status SLUG); else give it up with strata tenant delete SLUG."
+            "its old home while its move lasts (strata migrate accept-loss SLUG); else give it up with strata tenant delete SLUG."
         )
         return MissingCell(row.name, slugs, said)
 

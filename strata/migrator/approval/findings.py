@@ -133,7 +133,7 @@ def _lost(known: Known, cell: str, fence: Fence | None, move: str | None) -> str
         has = f"it only as of epoch {fence.epoch} («{fence.schema_name}», which is kept), before it came to live as it does"
     said = f"«{known.slug}» lives in {cell} at epoch {known.epoch}, of which this server has not heard: it has {has}. "
     if move is not None:
-        return f"{said}It stays shut out; its move {move} keeps the other home: strata migrate status {move}."
+        return f"{said}It stays shut out; its move {move} keeps the other home: strata migrate accept-loss {move} lets it live on there, once the move has failed."
     return (
         f"{said}It stays shut out. Restore it from the old primary or a backup and approve again, or give it up with strata "
         f"tenant delete {known.slug}."

@@ -8,7 +8,8 @@ from strata.migrator.models import Side
 from strata.migrator.phases import Phase
 from strata.migrator.steps.removal import remove_home, wait_for_events
 from strata.migrator.steps.roll_back import left_at
-from strata.migrator.steps.settling import require_home, require_standbys
+from strata.migrator.steps.settling import require_home, require_standbys, say_so, settle, tell_of_arrival
+from strata.migrator.streams import Direction
 from strata.migrator.transitions import Advance
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ class Complete:
         await require_standbys(work, work.target)
 
     async def run(self, work: Work) -> Advance:
+        # Where the retention ended before all of it was done, or the loss of the other home was accepted.
+        await say_so(work)
+        await settle(work, Direction.OUT, work.move.source_epoch)
+        await tell_of_arrival(work, left_at(work))
         await work.streams.close_all()
         dropped = await work.around.objects.drop_streams(work.move.id, work.ends)
         await wait_for_events(work, work.source)

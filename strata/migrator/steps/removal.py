@@ -10,13 +10,14 @@ from sqlalchemy import delete
 
 from strata.migrator import fence
 from strata.migrator.copy_sessions import Warrant
-from strata.migrator.errors import PutOffError
+from strata.migrator.errors import PutOffError, SupersededError
 from strata.migrator.faults import reached
 from strata.migrator.models import ObjectKind, Side
 from strata.migrator.sites import application_name
 from strata.migrator.target import Target
 from strata.platform.errors import ConflictError
 from strata.tenancy.catalog.tables import CellRow, PlacementRow
+from strata.tenancy.events.tables import OutboxRemainderRow
 from strata.tenancy.model import Tier
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class StillLivedInError(ConflictError):
 
 async def wait_for_events(work: Work, left: End) -> None:
     """Events that the tenant wrote in the home it left are told from there, before the home goes."""
+    if not await left.is_there():
+        return
     await left.require_approved()
     assert work.move.epoch is not None  # noqa: S101 - a flip has been made
     if await work.around.left_behind(work.move.tenant_id, work.move.epoch):
@@ -46,9 +49,17 @@ async def wait_for_events(work: Work, left: End) -> None:
         raise PutOffError(message, after_s=_EVENTS_EVERY_S)
 
 
+def being_removed(side: Side) -> str:
+    """In the move's progress: the home at that end is going, or lost; it is whole no more."""
+    return f"{side} being removed"
+
+
 async def remove_home(work: Work, side: Side) -> list[str]:
     """Remove the home at one end; what was removed, in words. Rerunnable."""
     end = work.ends[side]
+    # Before anything goes: from now on nobody can live on here.
+    if not await work.note(**{being_removed(side): True}):
+        raise SupersededError(work.move.id, work.move.attempt)
     removed = []
     kind = work.around.homes[end.place.tier]
 
@@ -89,4 +100,6 @@ async def _forget_cell(work: Work, end: End) -> None:
         lived_in = PlacementRow.__table__.select().where(PlacementRow.cell_id == end.site.cell.id)
         if (await session.execute(lived_in)).first() is not None:
             raise StillLivedInError(end)
+        # Of a database that is lost nothing was delivered, and nothing can be any more.
+        await session.execute(delete(OutboxRemainderRow).where(OutboxRemainderRow.cell_id == end.site.cell.id))
         await session.execute(delete(CellRow).where(CellRow.id == end.site.cell.id))

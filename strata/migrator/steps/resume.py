@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from strata.migrator.phases import BEFORE_THE_FLIP, Phase, Wish, resumes_in
+from strata.migrator.phases import BEFORE_THE_FLIP, Phase, Wish
+from strata.migrator.steps.acceptance import accept_loss, try_again
 from strata.migrator.transitions import Advance
 
 if TYPE_CHECKING:
@@ -19,11 +20,15 @@ class Resume:
         """Whether the wish can be granted was looked at when it was made."""
 
     async def run(self, work: Work) -> Advance:
-        wish, work.wish = work.wish, None
         failed_in = work.move.failed_in or Phase.PENDING
-        if wish is Wish.CANCEL and failed_in in BEFORE_THE_FLIP:
-            return Advance(Phase.CANCELLING, "cancelling")
-        return Advance(resumes_in(failed_in), "tried again")
+        if work.wish is Wish.CANCEL and failed_in in BEFORE_THE_FLIP:
+            advance = Advance(Phase.CANCELLING, "cancelling")
+        elif work.wish is Wish.ACCEPT_LOSS:
+            advance = await accept_loss(work)
+        else:
+            advance = await try_again(work)
+        work.wish = None
+        return advance
 
     async def compensate(self, work: Work) -> None:
         """Nothing was done."""

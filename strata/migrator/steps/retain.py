@@ -6,7 +6,8 @@ import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, ClassVar
 
-from strata.migrator.errors import WayBackLostError
+from strata.migrator import fence
+from strata.migrator.errors import CopyAgainError, WayBackLostError
 from strata.migrator.phases import Phase, Wish
 from strata.migrator.replication_errors import ReplicationError, UnappliableError
 from strata.migrator.slots import slot_state
@@ -34,21 +35,25 @@ class Retain:
 
     async def run(self, work: Work) -> Advance:
         await say_so(work)
+        if not await work.target.is_there():
+            await require_home(work, work.target, left_at(work))
         try:
             await self._heed_the_cap(work)
         except WayBackLostError as error:
             # Also when the old home's server has been away for so long that nothing else here can be done.
             return Advance(Phase.COMPLETING, "retention ended", detail={"code": error.code, "reason": error.detail})
         await settle(work, Direction.OUT, work.move.source_epoch)
+        async with work.target.writing() as target:
+            await fence.reopen_shut(target, work.move.tenant_id, left_at(work), work.move.attempt)
         await require_home(work, work.target, left_at(work))
-        await tell_of_arrival(work)
+        await tell_of_arrival(work, left_at(work))
         await work.streams.close(Direction.OUT)
         await work.around.objects.drop_streams(work.move.id, work.ends, only=[stream_name(work.move, Direction.OUT)])
         if not work.move.retention_s:
             return Advance(Phase.COMPLETING, "completing", detail={"reason": "no retention was asked for"})
         try:
             return await self._retain(work)
-        except (ReplicationError, UnappliableError, WayBackLostError) as error:
+        except (CopyAgainError, ReplicationError, UnappliableError, WayBackLostError) as error:
             if verdict_on(error) in {Verdict.AGAIN, Verdict.SUPERSEDED}:
                 raise
             # A slot goes with the server that is failed over, and so does what the tenant has written there.

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 from strata.migrator import fence
 from strata.migrator.errors import HomeLostError, StandbyBehindError
 from strata.migrator.faults import reached
+from strata.migrator.losses import CAME_BACK
+from strata.migrator.streams import Direction, stream_name
 
 if TYPE_CHECKING:
     from strata.migrator.sites import End
-    from strata.migrator.streams import Direction
     from strata.migrator.work import Work
 
 
+_APPLIED = "SELECT position::text, updated_at::text AS at FROM strata.apply_progress WHERE origin = $1"
 _BEHIND = """
 SELECT application_name FROM pg_catalog.pg_stat_replication r
 WHERE state IN ('streaming', 'catchup') AND flush_lsn < $1::text::pg_lsn
@@ -36,10 +38,22 @@ async def say_so(work: Work) -> None:
 
 async def require_home(work: Work, end: End, epoch: int) -> None:
     """Before anything is concluded about a home that was left: the tenant can get in where it lives."""
-    await end.require_approved()
-    async with end.admin() as connection:
-        if not await fence.lets_in(connection, work.move.tenant_id, end.home.schema_name, epoch):
-            raise HomeLostError(end.place.cell, epoch)
+    if await end.is_there():
+        await end.require_approved()
+        async with end.admin() as connection:
+            if await fence.lets_in(connection, work.move.tenant_id, end.home.schema_name, epoch):
+                return
+    # Read while it is there: what a failed step leaves is taken away.
+    await work.note(**{CAME_BACK: await _came_back(work)})
+    raise HomeLostError(end.place.cell, epoch)
+
+
+async def _came_back(work: Work) -> dict[str, str] | None:
+    """How much of what was written in the new home the old one has by its own word."""
+    known: dict[str, str] | None = work.move.progress.get(CAME_BACK)
+    async with work.source.admin() as connection:
+        row = await connection.fetchrow(_APPLIED, stream_name(work.move, Direction.BACK))
+    return {"position": row["position"], "at": row["at"]} if row is not None else known
 
 
 async def require_standbys(work: Work, end: End) -> None:
@@ -61,14 +75,15 @@ async def settle(work: Work, direction: Direction, epoch_left: int) -> None:
     """Step 8. Rerunnable: a worker that takes over after the flip does it again."""
     left, _ = work.streams.ends_of(direction)
     await work.around.announce(work.move.tenant_id)
-    async with left.shutting() as old:
-        await fence.retire(old, work.move.tenant_id, epoch_left)
+    if await left.is_there():
+        async with left.shutting() as old:
+            await fence.retire(old, work.move.tenant_id, epoch_left)
     await reached(f"{work.move.phase}.retired")
 
 
-async def tell_of_arrival(work: Work) -> None:
-    """In the tenant's name, and so only where it is let in: see `require_home`."""
-    told = f"arrived at {work.move.epoch}"
+async def tell_of_arrival(work: Work, epoch: int) -> None:
+    """In the tenant's name, and so only where it is let in, at this epoch: see `require_home`."""
+    told = f"arrived at {epoch}"
     if told not in work.move.progress:
         await work.around.arrived(work.move)
         await work.note(**{told: True})

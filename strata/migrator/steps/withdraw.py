@@ -28,7 +28,7 @@ class Withdraw:
         await settle(work, Direction.BACK, left_at(work))
         assert work.move.epoch is not None  # noqa: S101 - a flip has been made
         await require_home(work, work.source, work.move.epoch)
-        await tell_of_arrival(work)
+        await tell_of_arrival(work, work.move.epoch)
         await require_standbys(work, work.source)
         await work.streams.close_all()
         dropped = await work.around.objects.drop_streams(work.move.id, work.ends)

@@ -26,10 +26,19 @@ class ServerUnreachableError(UnavailableError):
         )
 
 
+class DatabaseMissingError(ServerUnreachableError):
+    """The server answers, and has no database of this name."""
+
+    code = "database-missing"
+    title = "The server does not have this database"
+
+
 async def connect(dsn: str, database: str | None = None) -> asyncpg.Connection:
     """As the DSN's user; `database`: another one than the DSN's."""
     try:
         return await asyncpg.connect(dsn, database=database, timeout=CONNECT_TIMEOUT_S, statement_cache_size=0)
+    except asyncpg.InvalidCatalogNameError as error:
+        raise DatabaseMissingError(dsn, error) from error
     except NO_ANSWER as error:
         raise ServerUnreachableError(dsn, error) from error
 

@@ -31,6 +31,11 @@ With `standby_of`, one of the two cells may once be failed over to a standby tha
     complete                     completing, which looks first whether the tenant is let in where it lives (require_home);
                                  if not, the move has failed with `home-lost`, which keeps the old home; and it waits
                                  until that home's standbys have heard of the arrival (require_standbys)
+    is restored                  somebody brings rows and fence row of a lost home back, and retries the move
+    shut_lost, open_kept, accept_loss
+                                 steps.acceptance: a person accepts the loss, and the tenant lives on in the old home;
+                                 unless the lost one has been restored before it was shut (try_again)
+    withdraw                     the lost home is removed, whoever had restored it too late
 """
 
 from __future__ import annotations
@@ -40,6 +45,7 @@ from typing import NamedTuple
 
 SOURCE, TARGET = 0, 1
 READY, CUTTING_OVER, RETAINING, FAILED, COMPLETED = "ready", "cutting_over", "retaining", "failed", "completed"
+WITHDRAWING, ROLLED_BACK = "withdrawing", "rolled_back"
 ACTIVE, MOVING, MOVED = "active", "moving", "moved"
 FIRST_EPOCH = 1
 OUT = "out"
@@ -91,6 +97,7 @@ class State(NamedTuple):
     attempts: int = 0
     """The last number given out; so is `epochs`."""
     epochs: int = FIRST_EPOCH
+    target_epoch: int = 0
     published: tuple[tuple[int, int], ...] = ((SOURCE, FIRST_EPOCH),)
     rows: tuple[Row | None, Row | None] = (Row(FIRST_EPOCH, ACTIVE, 0, SOURCE), None)
     stamps: tuple[int, int] = (0, 0)
@@ -109,6 +116,8 @@ class State(NamedTuple):
     standby: Standby | None = None
     """Once it is behind."""
     failover: str = IN_STEP
+    restored: bool = False
+    """The lost home has been brought back, once."""
     copied: bool = True
     """Whether the copy and the stream are still of one history."""
 
@@ -152,6 +161,11 @@ class CutOver:
             "abort": self._abort,
             "copy": self._copy,
             "complete": self._complete,
+            "shut_lost": self._shut_lost,
+            "open_kept": self._open_kept,
+            "accept_loss": self._accept_loss,
+            "try_again": self._try_again,
+            "withdraw": self._withdraw,
         }
 
     def initial(self) -> State:
@@ -183,6 +197,27 @@ class CutOver:
                 yield "standby: is promoted", self._promoted(state, cell, state.standby)
             case "promoted" if state.phase != CUTTING_OVER or self._without == "wait for cut-overs":
                 yield "standby: is approved", self._approved(state, cell)
+            case "approved" if cell == TARGET and not state.restored and self._is_lost(state):
+                yield "standby: is restored", self._restored(state)
+
+    def _is_lost(self, state: State) -> bool:
+        lived_there = state.home == TARGET or state.phase == WITHDRAWING
+        return lived_there and state.phase in {FAILED, WITHDRAWING} and not self._is_let_in_there(state)
+
+    def _is_let_in_there(self, state: State) -> bool:
+        return self._lets_in(state, Request("locked", TARGET, state.target_epoch))
+
+    def _restored(self, state: State) -> State:
+        """By INSERT of the row that there was: one that has been left there meanwhile is written over only by who sees that
+        an acceptance has died, and nobody works on the move."""
+        row = state.rows[TARGET]
+        by_hand = state.phase == FAILED and all(worker.at == OUT for worker in state.workers)
+        if row is not None and row.epoch >= state.target_epoch and not by_hand:
+            return state._replace(restored=True)
+        back = Row(state.target_epoch, ACTIVE, 0, TARGET)
+        # All that had been acknowledged: from the old primary's disk.
+        everything = frozenset(range(1, state.writes + 1))
+        return self._with_row(state, TARGET, back)._replace(restored=True, in_target=everything)
 
     @staticmethod
     def _of_the_cell(state: State, cell: int) -> Standby:
@@ -237,7 +272,7 @@ class CutOver:
             yield put("flip is sent, and no answer comes", sent, worker._replace(at="abort"))
 
     def _has_work(self, state: State) -> bool:
-        return state.phase not in {COMPLETED, FAILED}
+        return state.phase not in {COMPLETED, ROLLED_BACK}
 
     def _take(self, state: State) -> tuple[State, Worker]:
         number = state.attempts + 1
@@ -250,7 +285,8 @@ class CutOver:
         return self._stamp(state, worker, SOURCE, "stamp_target")
 
     def _stamp_target(self, state: State, worker: Worker) -> tuple[State, Worker]:
-        otherwise = "retire_source" if state.phase == RETAINING else "begin"
+        # A failed move is taken because a person has accepted the loss, or has asked for it to be tried again.
+        otherwise = {RETAINING: "retire_source", FAILED: "shut_lost", WITHDRAWING: "withdraw"}.get(state.phase, "begin")
         following = "reopen_source" if worker.epoch else otherwise
         after, left = self._stamp(state, worker, TARGET, following)
         return (after._replace(applier=worker.token) if left.at != OUT else after), left
@@ -342,7 +378,7 @@ class CutOver:
         if not stands or state.epoch != FIRST_EPOCH:
             return state
         published = tuple(sorted({*state.published, (TARGET, epoch)}))
-        return state._replace(home=TARGET, epoch=epoch, phase=RETAINING, published=published)
+        return state._replace(home=TARGET, epoch=epoch, target_epoch=epoch, phase=RETAINING, published=published)
 
     def _retire_source(self, state: State, worker: Worker) -> tuple[State, Worker]:
         row = state.rows[SOURCE]
@@ -360,6 +396,52 @@ class CutOver:
         if not self._is_open(state) and self._without != "require_home":
             return state._replace(phase=FAILED), Worker()
         return state._replace(phase=COMPLETED, log=()), Worker()
+
+    def _shut_lost(self, state: State, worker: Worker) -> tuple[State, Worker] | None:
+        if state.failover == PROMOTED:
+            return None
+        if not self._holds(state, worker, TARGET):
+            return state, Worker()
+        if self._is_let_in_there(state) and self._without != "look before the loss":
+            return state, worker._replace(at="try_again")
+        epoch = state.epochs + 1
+        if self._without != "shut_lost":
+            state = self._with_row(state, TARGET, Row(epoch, MOVED, worker.attempt, TARGET))
+        return state._replace(epochs=epoch), worker._replace(at="open_kept", epoch=epoch)
+
+    def _open_kept(self, state: State, worker: Worker) -> tuple[State, Worker]:
+        if not self._holds(state, worker, SOURCE):
+            return state, Worker()
+        return self._with_row(state, SOURCE, Row(worker.epoch, ACTIVE, worker.attempt, SOURCE)), worker._replace(
+            at="accept_loss"
+        )
+
+    def _accept_loss(self, state: State, worker: Worker) -> tuple[State, Worker]:
+        if state.phase != FAILED or state.attempt != worker.attempt:
+            return state, Worker()
+        after = state._replace(
+            home=SOURCE,
+            epoch=worker.epoch,
+            phase=WITHDRAWING,
+            published=tuple(sorted({*state.published, (SOURCE, worker.epoch)})),
+        )
+        return after, worker._replace(at="withdraw")
+
+    def _try_again(self, state: State, worker: Worker) -> tuple[State, Worker]:
+        """An acceptance that died may have opened the kept home: it is shut first."""
+        if not self._holds(state, worker, SOURCE):
+            return state, Worker()
+        row = state.rows[SOURCE]
+        if row is not None and self._without != "shut_kept":
+            state = self._with_row(state, SOURCE, row._replace(state=MOVED))
+        return state._replace(phase=RETAINING), worker._replace(at="retire_source")
+
+    def _withdraw(self, state: State, worker: Worker) -> tuple[State, Worker] | None:
+        if state.phase != WITHDRAWING or state.attempt != worker.attempt:
+            return state, Worker()
+        if not self._holds(state, worker, TARGET):
+            return state, Worker()
+        return state._replace(phase=ROLLED_BACK, in_target=frozenset()), Worker()
 
     def _standby_has_heard(self, state: State) -> bool:
         """One that has not would have nothing of the tenant."""
@@ -463,11 +545,51 @@ class CutOver:
 
     def is_good(self, state: State) -> bool:
         """It is open, or a person has been told why it cannot be."""
-        return self._is_open(state) or state.phase == FAILED
+        return self._is_open(state)
 
     def must_get_on(self, state: State) -> bool:
         """Wherever a worker may still come (the bound on attempts is the model's, not the protocol's), or none has to."""
-        return state.attempts < self.bounds.attempts or state.phase == COMPLETED
+        return state.attempts < self.bounds.attempts or state.phase in {COMPLETED, ROLLED_BACK}
+
+
+class Lost(CutOver):
+    """From where a move has failed with `home-lost`: one write was made before the flip, and one behind it, which went with
+    the server. Rows of the target's: whether the standby had heard of an earlier cut-over, which was called off."""
+
+    def __init__(self, bounds: Bounds, *, heard_of_another: bool = False, without: str = "") -> None:
+        super().__init__(bounds, standby_of=TARGET, without=without)
+        self._stale = Row(FIRST_EPOCH + 1, MOVED, 1, TARGET) if heard_of_another else None
+
+    def initial(self) -> State:
+        epoch = FIRST_EPOCH + 2
+        return (
+            super()
+            .initial()
+            ._replace(
+                home=TARGET,
+                epoch=epoch,
+                target_epoch=epoch,
+                move_epoch=epoch,
+                epochs=epoch,
+                phase=FAILED,
+                attempt=2,
+                attempts=2,
+                published=((SOURCE, FIRST_EPOCH), (TARGET, epoch)),
+                rows=(Row(FIRST_EPOCH, MOVED, 2, SOURCE), self._stale),
+                stamps=(2, 1 if self._stale else 0),
+                log=(1, -2),
+                applied=2,
+                in_target=frozenset({1}),
+                acknowledged=frozenset({1}),
+                writes=2,
+                failover=APPROVED,
+            )
+        )
+
+    def broken(self, state: State) -> str | None:
+        if state.phase == COMPLETED and any(row is not None and row[1::2] == (ACTIVE, SOURCE) for row in state.rows):
+            return "a home that was removed is open"
+        return super().broken(state)
 
 
 def _put(items: tuple, index: int, item: object) -> tuple:  # type: ignore[type-arg]

@@ -6,15 +6,18 @@ import pytest
 
 from strata.migrator import fence
 from strata.migrator.phases import Phase
+from strata.migrator.steps import acceptance
 from tests.migrator.model import cutover
 from tests.migrator.model.checker import Found, explore
-from tests.migrator.model.cutover import RETAINING, SOURCE, TARGET, Bounds, CutOver, State
+from tests.migrator.model.cutover import RETAINING, SOURCE, TARGET, Bounds, CutOver, Lost, State
 
 SMALL = Bounds(requests=1, writes=1, attempts=2)
 LARGE = Bounds(requests=2, writes=2, attempts=2)
 LARGEST = Bounds(requests=1, writes=1, attempts=3)
 # With a standby: one worker is enough, for it may sleep wherever the operator approves.
 FAILING_OVER = Bounds(requests=1, writes=1, attempts=1, workers=1)
+# Of what has been lost already: two workers, each of whom may take the move, and a write more than there were.
+LOSING = Bounds(requests=1, writes=3, attempts=4)
 FAILING_OVER_TWICE = Bounds(requests=1, writes=1, attempts=2, workers=1)
 
 
@@ -61,6 +64,27 @@ def test_a_guard_against_a_standby_left_out_is_missed(standby_of: int, without: 
     assert found.trace
 
 
+@pytest.mark.parametrize("heard_of_another", [False, True])
+def test_a_loss_that_is_accepted_or_restored(heard_of_another: bool) -> None:
+    found = outcome(Lost(LOSING, heard_of_another=heard_of_another))
+    assert found.broken is None, "\n".join((found.broken or "", *found.trace))
+    assert found.states > 1_000
+
+
+@pytest.mark.parametrize(
+    ("without", "broken"),
+    [
+        ("shut_lost", "two homes accept writes"),
+        ("look before the loss", "two homes accept writes"),
+        ("shut_kept", "a home that was removed is open"),
+    ],
+)
+def test_a_guard_against_a_loss_left_out_is_missed(without: str, broken: str) -> None:
+    found = outcome(Lost(LOSING, without=without))
+    assert found.broken == broken
+    assert found.trace
+
+
 @pytest.mark.parametrize(
     ("without", "broken"),
     [
@@ -102,6 +126,16 @@ def test_the_model_gets_there() -> None:
 
 
 def test_the_models_words_are_the_codes() -> None:
-    for act in ("close_source", "drain", "open_target", "retire", "reopen_source"):
+    for act in (
+        "close_source",
+        "drain",
+        "open_target",
+        "retire",
+        "reopen_source",
+        "shut_lost",
+        "open_kept",
+        "shut_kept",
+    ):
         assert callable(getattr(fence, act))
+    assert callable(acceptance.accept_loss)
     assert {cutover.READY, cutover.CUTTING_OVER, RETAINING} <= {phase.value for phase in Phase}

@@ -84,7 +84,7 @@ def test_only_what_the_catalog_knows_to_have_gone_is_removed() -> None:
 
 def test_who_is_lost_is_told_where_the_other_home_is() -> None:
     [moved] = compare(HERE, {TENANT: known(HERE)}, {}, MOVE)
-    assert "strata migrate status 0190-move" in moved.sentence
+    assert "strata migrate accept-loss 0190-move" in moved.sentence
     [made] = compare(HERE, {TENANT: known(HERE)}, {}, {})
     assert "strata tenant delete acme" in made.sentence
     [older] = compare(HERE, {TENANT: known(HERE)}, {TENANT: fence(4, schema="t_x")}, {})

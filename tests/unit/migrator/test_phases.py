@@ -8,6 +8,7 @@ from strata.migrator.phases import (
     AT_THE_FLIP,
     BEFORE_THE_FLIP,
     FINISHED,
+    LIVES_ON,
     Phase,
     Stage,
     may_follow,
@@ -45,6 +46,13 @@ def test_the_new_home_is_reached_through_the_flip_alone() -> None:
 def test_what_may_have_deleted_the_old_home_never_leads_back() -> None:
     assert {phase for phase in Phase if may_follow(Phase.COMPLETING, phase)} == {Phase.COMPLETED, Phase.FAILED}
     assert resumes_in(Phase.COMPLETING) is Phase.COMPLETING
+
+
+@pytest.mark.parametrize("failed_in", sorted(LIVES_ON))
+def test_whoever_lost_its_home_lives_on_where_nothing_has_been_removed(failed_in: Phase) -> None:
+    """`withdrawing` removes the new home, `completing` the old one."""
+    assert failed_in not in BEFORE_THE_FLIP
+    assert LIVES_ON[failed_in] in {Phase.WITHDRAWING, Phase.COMPLETING} - {failed_in}
 
 
 def test_with_the_fence_shut_a_move_does_not_stop_for_a_person() -> None:
