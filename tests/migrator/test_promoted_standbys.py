@@ -23,9 +23,10 @@ from strata.tenancy.context import TenantContext
 from strata.tenancy.errors import CellClosedError
 from strata.tenancy.model import Placement, Tier
 from strata.tenancy.provisioning.exclusion import TenantBusyError
+from strata.tenancy.provisioning.tenants import NewTenant
 from tests.builders.failing_over import FailingOver, failing_over
 from tests.builders.inventory import stocked
-from tests.builders.platform import ACTOR, FIRST_CELL, SECOND_CELL, SECOND_SERVER, admin_of
+from tests.builders.platform import ACTOR, FIRST_CELL, REGIONS, SECOND_CELL, SECOND_SERVER, admin_of
 from tests.servers import PostgresServer, RedisServer
 
 # Each makes a server, its copy and a platform, and kills the one for the other.
@@ -351,3 +352,17 @@ async def test_a_loss_that_cannot_be_accepted_and_one_that_need_not(pair: Failin
     assert (await pair.movers.work(failed)).phase is Phase.COMPLETED
     assert await pair.lets_in(context, *both(context, died)) == [SECOND_CELL]
     assert await pair.movers.remains(failed.id) == {}
+
+
+async def test_a_tenant_whose_only_home_was_lost_can_be_deleted(pair: FailingOver) -> None:
+    await pair.deafen_standby()
+    shared = await pair.tenants(Tier.SHARED, cell=SECOND_CELL)
+    alone = NewTenant("alone", "Alone", Tier.DEDICATED, region=REGIONS[SECOND_SERVER])
+    await pair.runtime.provisioning.create(alone, ACTOR)
+    await pair.fail_over()
+    approval = await pair.approve()
+    assert [each.slug for each in approval.shut_out] == [shared.slug]
+    assert [each.tenants for each in approval.missing] == [[alone.slug]]
+    for slug in (shared.slug, alone.slug):
+        await pair.runtime.provisioning.delete(slug, ACTOR)
+    assert (await pair.approve()).complete
