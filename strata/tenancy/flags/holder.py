@@ -57,6 +57,7 @@ class Flags:
         self._set = CompiledSet(FlagSet(0, {}, {}))
         self._read_at = float("-inf")
         self._wanted = 0
+        self._turn = asyncio.Lock()
         self._wake = asyncio.Event()
         self._untold = False
         self._uses: dict[Use, int] = {}
@@ -122,14 +123,19 @@ class Flags:
         return True
 
     async def _read(self) -> None:
-        async with self._catalog.connect() as connection:
-            found = await read_flags(connection)
-        self._read_at = time.monotonic()
-        # A catalog restored from a backup has a lower version than was announced: it is the truth all the same.
-        self._wanted = min(self._wanted, found.version)
-        if found.version != self.version:
-            self._collect()
-            self._set = CompiledSet(found)
+        # One at a time: of two, the older could end last and put back what the newer has replaced.
+        async with self._turn:
+            wanted = self._wanted
+            async with self._catalog.connect() as connection:
+                found = await read_flags(connection)
+            self._read_at = time.monotonic()
+            if self._wanted == wanted:
+                # A catalog restored from a backup has a lower version than was announced: it is the truth all the same.
+                # What was announced meanwhile, this may have been too early for.
+                self._wanted = min(wanted, found.version)
+            if found.version != self.version:
+                self._collect()
+                self._set = CompiledSet(found)
 
     def _hear(self, message: bytes) -> None:
         try:

@@ -10,13 +10,16 @@ from contextlib import asynccontextmanager
 
 import pytest
 from sqlalchemy import NullPool, event, text
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from strata.platform.embedded import EmbeddedRedis
 from strata.platform.redis_link import RedisLink
 from strata.platform.settings import FlagSettings
 from strata.runtime import Runtime
+from strata.tenancy.flags import holder
 from strata.tenancy.flags.holder import Flags
+from strata.tenancy.flags.model import FlagSet
+from strata.tenancy.flags.reading import read_flags
 from strata.tenancy.flags.stale import Staleness, stale_flags
 from strata.tenancy.model import Tier
 from tests.builders import flags as build
@@ -117,6 +120,29 @@ async def test_without_the_catalog_flags_stay_as_they_were(
         assert other.is_on(key, build.tenant())
         other._catalog = engine
         await runtime.flag_desk.kill(key, ACTOR, killed=True)
+        await eventually(lambda: not other.is_on(key, build.tenant()))
+
+
+async def test_what_is_announced_while_the_catalog_is_read_is_not_forgotten(
+    runtime: Runtime, redis_server: RedisServer, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await runtime.flag_desk.put(build.flag(key, rollout=10_000), ACTOR)
+    begun, heard = asyncio.Event(), asyncio.Event()
+
+    async def slowly(connection: AsyncConnection) -> FlagSet:
+        found = await read_flags(connection)
+        begun.set()
+        await heard.wait()
+        return found
+
+    async with process(runtime.catalog_engine, redis_server.url) as other:
+        monkeypatch.setattr(holder, "read_flags", slowly)
+        other._renew()
+        await begun.wait()
+        monkeypatch.undo()
+        await runtime.flag_desk.kill(key, ACTOR, killed=True)
+        await eventually(lambda: other._wanted > other.version)
+        heard.set()
         await eventually(lambda: not other.is_on(key, build.tenant()))
 
 
