@@ -126,9 +126,14 @@ class Flags:
         # One at a time: of two, the older could end last and put back what the newer has replaced.
         async with self._turn:
             wanted = self._wanted
-            async with self._catalog.connect() as connection:
-                found = await read_flags(connection)
+            # Before: whoever asks for another look meanwhile gets it.
             self._read_at = time.monotonic()
+            try:
+                async with self._catalog.connect() as connection:
+                    found = await read_flags(connection)
+            except BaseException:
+                self._read_at = float("-inf")
+                raise
             if self._wanted == wanted:
                 # A catalog restored from a backup has a lower version than was announced: it is the truth all the same.
                 # What was announced meanwhile, this may have been too early for.
