@@ -8,14 +8,14 @@ from datetime import datetime
 import msgspec
 
 from strata.migrator.errors import HomeLostError, OtherHomeGoneError
-from strata.migrator.moves import Move, MoveEvent
+from strata.migrator.moves import CROSSED, Move, MoveEvent
 from strata.migrator.phases import LIVES_ON, Phase
 
 CAME_BACK = "came back"
 """In the move's progress: the position in the log of a home that is lost up to which the other one follows, and when."""
 LOST = frozenset({HomeLostError.code, OtherHomeGoneError.code})
 """Codes of failures with which a tenant is closed, and its loss can be accepted."""
-_FLIPS = frozenset({"flipped", "flipped back", "loss accepted"})
+_FLIPS = frozenset({*CROSSED, "loss accepted"})
 
 
 class CameBack(msgspec.Struct, frozen=True):

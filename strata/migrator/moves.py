@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from strata.migrator.errors import UnknownMoveError
 from strata.migrator.models import ATTEMPTS, EPOCHS, MoveEventRow, MoveRow
-from strata.migrator.phases import FINISHED, LOADING, Phase, Stage, Wish, stage_of
+from strata.migrator.phases import AT_THE_FLIP, FINISHED, LOADING, Phase, Stage, Wish, stage_of
 from strata.tenancy.catalog.tables import CellRow, ServerRow, TenantRow
 from strata.tenancy.model import Tier
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SILENCE_S = 1.0
 """How long neither the catalog nor a worker waits for the other's next word in mid-transaction, at first."""
+CROSSED = ("flipped", "flipped back")
+"""What the event of a flip is called that a crossing came to."""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -257,6 +259,25 @@ class Moves:
                 MoveEvent(row.id, row.move_id, row.at, row.attempt, Phase(row.phase), row.actor, row.what, row.detail)
                 for row in await session.scalars(query)
             ]
+
+    async def latest_crossing_ms(self, move: Move) -> float | None:
+        """From the beginning of the cut-over, or the way back, to its flip, by the catalog's clock."""
+        flipped = (
+            select(MoveEventRow)
+            .where(MoveEventRow.move_id == move.id, MoveEventRow.what.in_(CROSSED))
+            .order_by(MoveEventRow.id.desc())
+            .limit(1)
+            .subquery()
+        )
+        begun = (
+            select(func.max(MoveEventRow.at))
+            .where(MoveEventRow.move_id == move.id, MoveEventRow.id < flipped.c.id)
+            .where(MoveEventRow.phase.in_(AT_THE_FLIP))
+            .scalar_subquery()
+        )
+        async with self._sessions() as session:
+            took: timedelta | None = await session.scalar(select(flipped.c.at - begun))
+        return None if took is None else round(took.total_seconds() * 1000, 1)
 
     async def next_attempt(self) -> int:
         async with self._sessions() as session:

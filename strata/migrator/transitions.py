@@ -153,6 +153,9 @@ def _columns(before: Move, advance: Advance) -> dict[str, Any]:
         columns["wish"] = cancel if before.phase in BEFORE_THE_FLIP else None
     if advance.phase in FINISHED:
         columns |= {"finished_at": datetime.now(UTC), "wish": None}
+    if advance.flip is not None:
+        # Of the crossing before; this one's is told when the tenant has been let in (steps/settling.py).
+        columns["write_block_ms"] = None
     if advance.flip is not None and advance.flip.to == before.target:
         columns["target_epoch"] = advance.epoch or before.epoch
     if advance.phase is Phase.RETAINING and advance.flip is not None:

@@ -71,6 +71,8 @@ async def test_killed(
     await assert_kept(movers.runtime, context, ledger)
     assert await movers.remains(moved.id) == {}
     assert await movers.homes_of(context) == {cell: [moved.target.schema_name]}
+    assert moved.write_block_ms is not None
+    assert moved.write_block_ms > 0
     await neighbour.assert_untouched()
 
 
@@ -138,10 +140,12 @@ async def test_killed_on_the_way_back(
         await movers.desk.ask(move.id, Wish.ROLL_BACK, ACTOR)
         async with move_worker(moving_platform, faults=f"{point}=kill") as worker, asyncio.timeout(END_WITHIN_S):
             assert await worker.wait() == -signal.SIGKILL
-        await _recovered(movers, move, Phase.ROLLED_BACK)
+        back = await _recovered(movers, move, Phase.ROLLED_BACK)
     await assert_kept(movers.runtime, context, ledger)
     assert await movers.remains(move.id) == {}
     assert await movers.homes_of(context) == {context.placement.cell: ["shared"]}
+    assert back.write_block_ms is not None
+    assert back.write_block_ms > 0
 
 
 async def _recovered(movers: Movers, move: Move, phase: Phase) -> Move:

@@ -31,9 +31,14 @@ async def say_so(work: Work) -> None:
     """First of all: who waits in this process and others finds the new home by asking the catalog, and asks it now."""
     await work.around.arrivals.opened(work.move.tenant_id)
     if work.shut_at is not None:
-        write_block_ms = round((time.monotonic() - work.shut_at) * 1000, 1)
+        write_block_ms: float | None = round((time.monotonic() - work.shut_at) * 1000, 1)
         work.shut_at = None
-        await work.around.moves.note(work.move, write_block_ms=write_block_ms)
+    elif work.move.write_block_ms is None:
+        # Whoever flipped has died: a little more than it would have said.
+        write_block_ms = await work.around.moves.latest_crossing_ms(work.move)
+    else:
+        return
+    await work.around.moves.note(work.move, write_block_ms=write_block_ms)
 
 
 async def require_home(work: Work, end: End, epoch: int) -> None:
