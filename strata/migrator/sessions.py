@@ -6,7 +6,7 @@ A DSN that carries an application_name keeps it: by that name a worker that take
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import psycopg
 from psycopg import AsyncConnection
@@ -19,41 +19,33 @@ APPLICATION_NAME = "strata-move"
 Session = AsyncConnection[TupleRow]
 
 
-@asynccontextmanager
-async def source_session(dsn: str) -> AsyncIterator[Session]:
-    try:
-        connection = await _connect(dsn)
-    except psycopg.OperationalError as error:
-        raise StreamLostError(error) from error
-    try:
-        yield connection
-    finally:
-        await connection.close()
+def source_session(dsn: str) -> AbstractAsyncContextManager[Session]:
+    """Raises StreamLostError when it cannot be had."""
+    return _session(dsn, StreamLostError)
+
+
+def target_session(dsn: str) -> AbstractAsyncContextManager[Session]:
+    """Raises TargetLostError when it cannot be had."""
+    return _session(dsn, TargetLostError)
+
+
+def walsender(dsn: str) -> AbstractAsyncContextManager[Session]:
+    """A session that speaks the replication commands, and plain SQL without parameters."""
+    return _session(dsn, StreamLostError, replication="database")
 
 
 @asynccontextmanager
-async def target_session(dsn: str) -> AsyncIterator[Session]:
+async def _session(
+    dsn: str, lost: type[StreamLostError | TargetLostError], **parameters: str
+) -> AsyncIterator[Session]:
     try:
-        connection = await _connect(dsn)
+        connection = await _connect(dsn, **parameters)
     except psycopg.OperationalError as error:
-        raise TargetLostError(error) from error
+        raise lost(error) from error
     try:
         yield connection
     finally:
         # Never `async with connection`: its end commits what is open, which may be half a source transaction.
-        await connection.close()
-
-
-@asynccontextmanager
-async def walsender(dsn: str) -> AsyncIterator[Session]:
-    """A session that speaks the replication commands, and plain SQL without parameters."""
-    try:
-        connection = await _connect(dsn, replication="database")
-    except psycopg.OperationalError as error:
-        raise StreamLostError(error) from error
-    try:
-        yield connection
-    finally:
         await connection.close()
 
 

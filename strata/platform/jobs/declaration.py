@@ -70,8 +70,8 @@ class Running(msgspec.Struct, frozen=True):
     request_id: str | None
 
 
-class PlatformJob(msgspec.Struct, frozen=True):
-    """What the handler of a platform job gets: no tenant is in reach."""
+class Job(msgspec.Struct, frozen=True):
+    """What every handler gets; each scope adds what is in reach there."""
 
     running: Running
     services: Services
@@ -87,6 +87,10 @@ class PlatformJob(msgspec.Struct, frozen=True):
     @property
     def attempt(self) -> int:
         return self.running.attempt
+
+
+class PlatformJob(Job, frozen=True):
+    """No tenant is in reach."""
 
 
 class Declaration(Generic[J, A]):

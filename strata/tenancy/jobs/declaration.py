@@ -8,9 +8,8 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import text
 
-from strata.platform.jobs.declaration import Declaration, Queue, Retry, Running, Scope
+from strata.platform.jobs.declaration import Declaration, Job, Queue, Retry, Scope
 from strata.platform.jobs.schedules import Schedule
-from strata.platform.jobs.services import Services
 from strata.tenancy.context import TenantContext
 from strata.tenancy.jobs.queue import JobQueue
 from strata.tenancy.session import Tenants, TenantSession
@@ -26,24 +25,10 @@ _MARK = text(
 )
 
 
-class TenantJob(msgspec.Struct, frozen=True):
-    running: Running
+class TenantJob(Job, frozen=True):
     context: TenantContext
     tenants: Tenants
     jobs: JobQueue
-    services: Services
-
-    @property
-    def id(self) -> int:
-        return self.running.id
-
-    @property
-    def key(self) -> str:
-        return self.running.key
-
-    @property
-    def attempt(self) -> int:
-        return self.running.attempt
 
     async def first_time(self, session: TenantSession, key: str | None = None) -> bool:
         """Whether this work has not been done before; marks it as done, in the transaction that does it.

@@ -48,7 +48,7 @@ class TenantScope:
         with structlog.contextvars.bound_contextvars(tenant_id=str(tenant_id)), acting_for(lambda: origin):
             try:
                 context = await self._context(tenant_id, running)
-                yield TenantJob(running, context, self._tenants, self._jobs, self._services)
+                yield TenantJob(running, self._services, context, self._tenants, self._jobs)
             except (TenantSuspendedError, TenantReadOnlyError) as error:
                 raise _later(error, _LOOK_AGAIN_S, _WAIT_FOR_S) from error
             except ConcurrentUpdateError as error:
