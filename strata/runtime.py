@@ -25,7 +25,7 @@ from strata.migrator.waves.desk import WaveDesk
 from strata.migrator.waves.store import Waves
 from strata.platform.database import addresses
 from strata.platform.database.administration import KeptConnections
-from strata.platform.database.liveness import engine_asking_the_idle
+from strata.platform.database.liveness import engine_asking_first
 from strata.platform.errors import ConfigurationError
 from strata.platform.jobs.store import JobStore
 from strata.platform.keys.port import KeyPort
@@ -127,7 +127,7 @@ async def open_runtime(settings: Settings, *, upgrade: bool = False) -> AsyncIte
     """
     catalog_url, redis_url = _servers_of(settings)
     async with AsyncExitStack() as stack:
-        catalog = engine_asking_the_idle(addresses.for_asyncpg(catalog_url), pool_size=5, max_overflow=10)
+        catalog = engine_asking_first(addresses.for_asyncpg(catalog_url), pool_size=5, max_overflow=10)
         stack.push_async_callback(catalog.dispose)
         keys = key_port(settings)
         registry = Registry(catalog, keys)

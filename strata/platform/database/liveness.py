@@ -1,13 +1,11 @@
-"""Whether a pooled connection still lives, asked only of one that has lain idle.
+"""Whether a pooled connection still lives, in one round trip.
 
-SQLAlchemy's own `pool_pre_ping` asks at every turn, which with asyncpg is three round trips: as many as all the rest of
-a short transaction. A server that ends says so to whoever is connected; only one that went without a word does not, and
-a connection that was in use a moment ago is as good as asked.
+SQLAlchemy's own `pool_pre_ping` takes three with asyncpg (a transaction about the question, for poolers between that we do
+not have here): as many as all the rest of a short transaction.
 """
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
@@ -20,29 +18,22 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
     from sqlalchemy.pool import ConnectionPoolEntry
 
-_TRUSTED_S = 1.0
-_IDLE_SINCE = "idle_since"
+_GIVEN_OUT = "given out before"
 
 
-def engine_asking_the_idle(url: URL, *, pool_size: int, max_overflow: int) -> AsyncEngine:
-    """Connections that lay idle for longer than a second are asked before they are given out; dead ones are replaced."""
+def engine_asking_first(url: URL, *, pool_size: int, max_overflow: int) -> AsyncEngine:
+    """Each connection is asked before it is given out again; a dead one is replaced, and with it all that are as old."""
     engine = create_async_engine(url, pool_size=pool_size, max_overflow=max_overflow, hide_parameters=True)
-    dialect = engine.sync_engine.dialect
 
-    def lay_down(_connection: object, entry: ConnectionPoolEntry) -> None:
-        entry.info[_IDLE_SINCE] = time.monotonic()
+    def ask(connection: Any, entry: ConnectionPoolEntry, _proxy: object) -> None:  # noqa: ANN401 - the dialect's own type
+        if not entry.info.get(_GIVEN_OUT):
+            # A new one has answered just now. (What an entry carries is dropped with its connection.)
+            entry.info[_GIVEN_OUT] = True
+            return
+        try:
+            connection.run_async(lambda driver: driver.execute("SELECT"))
+        except NO_ANSWER as error:
+            raise InvalidatePoolError from error
 
-    def give_out(connection: Any, entry: ConnectionPoolEntry, _proxy: object) -> None:  # noqa: ANN401 - of the dialect
-        if connection.driver_connection.is_closed():
-            raise InvalidatePoolError
-        # A new one has answered already.
-        idle_s = time.monotonic() - entry.info.get(_IDLE_SINCE, time.monotonic())
-        if idle_s > _TRUSTED_S:
-            try:
-                dialect.do_ping(connection)
-            except (*NO_ANSWER, dialect.loaded_dbapi.Error) as error:
-                raise InvalidatePoolError from error
-
-    event.listen(engine.sync_engine, "checkin", lay_down)
-    event.listen(engine.sync_engine, "checkout", give_out)
+    event.listen(engine.sync_engine, "checkout", ask)
     return engine

@@ -11,9 +11,8 @@ import pytest
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from strata.platform.database import liveness
 from strata.platform.database.addresses import for_asyncpg
-from strata.platform.database.liveness import engine_asking_the_idle
+from strata.platform.database.liveness import engine_asking_first
 from tests.builders.contexts import eventually
 from tests.servers import PostgresServer
 
@@ -21,14 +20,9 @@ from tests.servers import PostgresServer
 @pytest.fixture
 async def engine(postgres_server: PostgresServer) -> AsyncIterator[AsyncEngine]:
     """With one connection."""
-    engine = engine_asking_the_idle(for_asyncpg(make_url(postgres_server.admin_dsn)), pool_size=1, max_overflow=0)
+    engine = engine_asking_first(for_asyncpg(make_url(postgres_server.admin_dsn)), pool_size=1, max_overflow=0)
     yield engine
     await engine.dispose()
-
-
-@pytest.fixture
-def never_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(liveness, "_TRUSTED_S", -1.0)
 
 
 async def _driver(connection: AsyncConnection) -> asyncpg.Connection:
@@ -53,18 +47,11 @@ async def _sent_before_it_is_given_out(engine: AsyncEngine) -> list[str]:
         return list(sent)
 
 
-async def test_a_connection_used_a_moment_ago_is_given_out_unasked(engine: AsyncEngine) -> None:
-    assert await _sent_before_it_is_given_out(engine) == []
+async def test_a_connection_is_asked_in_one_round_trip(engine: AsyncEngine) -> None:
+    assert await _sent_before_it_is_given_out(engine) == ["SELECT"]
 
 
-@pytest.mark.usefixtures("never_trusted")
-async def test_one_that_was_idle_is_asked(engine: AsyncEngine) -> None:
-    assert await _sent_before_it_is_given_out(engine) != []
-
-
-async def test_one_that_the_server_has_ended_is_replaced_unasked(
-    engine: AsyncEngine, postgres_server: PostgresServer
-) -> None:
+async def test_one_that_the_server_has_ended_is_replaced(engine: AsyncEngine, postgres_server: PostgresServer) -> None:
     async with engine.connect() as connection:
         driver = await _driver(connection)
     _end(postgres_server, driver.get_server_pid())
@@ -72,7 +59,6 @@ async def test_one_that_the_server_has_ended_is_replaced_unasked(
     assert await _pid(engine) != driver.get_server_pid()
 
 
-@pytest.mark.usefixtures("never_trusted")
 async def test_one_whose_end_nobody_has_heard_of_yet_is_replaced(
     engine: AsyncEngine, postgres_server: PostgresServer
 ) -> None:
