@@ -174,7 +174,7 @@ def complete(name: MoveId, data_dir: DataDir = None, as_json: AsJson = False) ->
 
 @app.command("cancel")
 def cancel(name: MoveId, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Give a move up before its cut-over; the tenant stays where it is."""
+    """Give a move up before its cut-over, the tenant stays where it is; or after `other-home-gone`: the tenant stays closed."""
     _ask(name, Wish.CANCEL, data_dir, as_json=as_json)
 
 
@@ -207,9 +207,12 @@ def accept_loss(
         print_line(f"Nothing of {move.id} ({move.slug}, {move.phase.value}) is lost: there is nothing to accept.")
     else:
         print_line(loss.sentence)
-        print_line(
-            f"{'To accept it: strata migrate accept-loss' if dry_run else 'Accepted: strata migrate watch'} {move.id}"
-        )
+        if loss.gone and move.failure is not None:
+            print_line(f"Next: {move.failure.next}")
+        if not loss.gone or not dry_run:
+            print_line(
+                f"{'To accept it: strata migrate accept-loss' if dry_run else 'Accepted: strata migrate watch'} {move.id}"
+            )
 
 
 @app.command("verify")

@@ -15,7 +15,7 @@ from strata.console.surroundings import PAGES, frame_for
 from strata.console.tenants import actor
 from strata.identity.permissions import Permission, requires
 from strata.migrator.desk import Along, Desk, Order, Plan
-from strata.migrator.losses import can_be_accepted
+from strata.migrator.losses import can_be_accepted, neither_is_there
 from strata.migrator.moves import Move, MoveEvent
 from strata.migrator.phases import AT_THE_FLIP, BEFORE_THE_FLIP, CANCELLABLE, Phase, Wish
 from strata.migrator.status import status_of
@@ -229,7 +229,7 @@ def _open_wishes(found: Move) -> list[Wish]:
             (Wish.CUT_OVER, found.hold and found.phase in CANCELLABLE),
             (Wish.ROLL_BACK, found.phase is Phase.RETAINING),
             (Wish.COMPLETE, found.phase is Phase.RETAINING),
-            (Wish.CANCEL, found.phase in CANCELLABLE or failed_before),
+            (Wish.CANCEL, found.phase in CANCELLABLE or failed_before or neither_is_there(found)),
             (Wish.ACCEPT_LOSS, can_be_accepted(found)),
         )
         if is_open and found.phase not in AT_THE_FLIP and found.wish is not wish

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from strata.migrator.errors import MoveUnderWayError, NotFitError, UnknownMoveError, WishRefusedError
-from strata.migrator.losses import Loss, can_be_accepted, loss_of
+from strata.migrator.losses import Loss, can_be_accepted, loss_of, neither_is_there
 from strata.migrator.models import ATTEMPTS, MoveRow
 from strata.migrator.moves import Move, Moves, Place, append_event, as_move
 from strata.migrator.phases import BEFORE_THE_FLIP, CANCELLABLE, FINISHED, Phase, Wish
@@ -206,9 +206,6 @@ class Desk:
 
     async def ask(self, move_id: UUID, wish: Wish, actor: str) -> Move:
         """Tell a move under way what is wished; WishRefusedError where its phase does not allow it."""
-        # Told in the audit: whoever accepts a loss accepts this one.
-        loss = await self.loss(await self.moves.get(move_id)) if wish is Wish.ACCEPT_LOSS else None
-        accepted: dict[str, object] = {} if loss is None else {"loss": msgspec.to_builtins(loss)}
         async with self.moves.writing() as session:
             found = (
                 await session.execute(
@@ -222,6 +219,9 @@ class Desk:
                 raise UnknownMoveError(str(move_id))
             row, slug = found
             _refuse_out_of_phase(as_move(row, slug), wish)
+            # Told in the audit, of the move as it is now: whoever accepts a loss, or gives a tenant up, accepts this one.
+            loss = await self.loss(as_move(row, slug)) if wish in {Wish.ACCEPT_LOSS, Wish.CANCEL} else None
+            accepted: dict[str, object] = {} if loss is None else {"loss": msgspec.to_builtins(loss)}
             if wish is Wish.CUT_OVER:
                 row.hold = False
             else:
@@ -290,7 +290,9 @@ def _refuse_out_of_phase(move: Move, wish: Wish) -> None:
     failed_before = move.phase is Phase.FAILED and move.failed_in in BEFORE_THE_FLIP
     allowed = {
         Wish.CUT_OVER: move.phase in CANCELLABLE,
-        Wish.CANCEL: move.phase in CANCELLABLE | {Phase.CUTTING_OVER, Phase.CANCELLING} or failed_before,
+        Wish.CANCEL: move.phase in CANCELLABLE | {Phase.CUTTING_OVER, Phase.CANCELLING}
+        or failed_before
+        or neither_is_there(move),
         Wish.ROLL_BACK: move.phase in {Phase.RETAINING, Phase.ROLLING_BACK},
         Wish.COMPLETE: move.phase in {Phase.RETAINING, Phase.COMPLETING},
         Wish.RETRY: not move.finished,

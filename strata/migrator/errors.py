@@ -17,6 +17,16 @@ class UnknownMoveError(NotFoundError):
         super().__init__(f"No move answers to «{name}»; strata migrate list shows those there are.")
 
 
+class AmbiguousMoveError(ConflictError):
+    code = "ambiguous-move"
+    title = "More than one move"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"More than one move's id begins with «{name}»; write more of it (strata migrate list), or the tenant's slug."
+        )
+
+
 class MoveUnderWayError(ConflictError):
     code = "move-under-way"
     title = "The tenant is being moved already"

@@ -6,21 +6,18 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 import msgspec
 from sqlalchemy import Select, and_, func, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
-from strata.migrator.errors import UnknownMoveError
+from strata.migrator.errors import AmbiguousMoveError, UnknownMoveError
 from strata.migrator.models import ATTEMPTS, EPOCHS, MoveEventRow, MoveRow
 from strata.migrator.phases import AT_THE_FLIP, FINISHED, LOADING, Phase, Stage, Wish, stage_of
 from strata.tenancy.catalog.tables import CellRow, ServerRow, TenantRow
 from strata.tenancy.model import Tier
-
-if TYPE_CHECKING:
-    from sqlalchemy.sql.elements import ColumnElement
 
 SILENCE_S = 1.0
 """How long neither the catalog nor a worker waits for the other's next word in mid-transaction, at first."""
@@ -190,15 +187,21 @@ class Moves:
         return as_move(*row)
 
     async def find(self, name: str) -> Move:
-        """By id, by the beginning of an id, or the latest of a tenant by slug."""
-        wanted: ColumnElement[bool] = TenantRow.slug == name
-        if (stem := name.replace("-", "").lower()) and all(digit in "0123456789abcdef" for digit in stem):
-            wanted = or_(wanted, func.replace(func.cast(MoveRow.id, TenantRow.slug.type), "-", "").startswith(stem))
-        async with self._sessions() as session:
-            row = (await session.execute(_moves().where(wanted).order_by(MoveRow.created_at.desc()).limit(1))).first()
-        if row is None:
+        """The latest of a tenant by slug, or by id or the beginning of one; AmbiguousMoveError where several begin so."""
+        if (named := await self.newest(slug=name, limit=1)) or not (stem := name.replace("-", "").lower()):
+            found = named
+        elif all(digit in "0123456789abcdef" for digit in stem):
+            begins = func.replace(func.cast(MoveRow.id, TenantRow.slug.type), "-", "").startswith(stem)
+            async with self._sessions() as session:
+                found = [as_move(*row) for row in await session.execute(_moves().where(begins).limit(2))]
+        else:
+            found = []
+        if not found:
             raise UnknownMoveError(name)
-        return as_move(*row)
+        # Ids begin with the time: of moves of one day the first digits are the same.
+        if len(found) > 1:
+            raise AmbiguousMoveError(name)
+        return found[0]
 
     async def newest(
         self, *, slug: str | None = None, unfinished: bool = False, before: UUID | None = None, limit: int = 50

@@ -76,6 +76,9 @@ LIVES_ON = {_P.RETAINING: _P.WITHDRAWING, _P.COMPLETING: _P.WITHDRAWING, _P.WITH
 """Where a move that failed in one of these goes on when a person accepts that the tenant's home is lost: by a flip to the
 other home, after which what there is of the lost one is removed."""
 
+ENDS_BY = {_P.RETAINING: _P.COMPLETING, _P.COMPLETING: _P.COMPLETING, _P.WITHDRAWING: _P.WITHDRAWING}
+"""Where a move that failed in one of these goes on when neither home is there and a person gives it up: no flip is made."""
+
 FINISHED = frozenset({_P.COMPLETED, _P.CANCELLED, _P.ROLLED_BACK})
 
 _AFTER: dict[Phase, frozenset[Phase]] = {

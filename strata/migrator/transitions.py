@@ -14,6 +14,7 @@ from strata.migrator.moves import Failure, Move, Place, append_event, as_move
 from strata.migrator.phases import (
     AT_THE_FLIP,
     BEFORE_THE_FLIP,
+    ENDS_BY,
     FINISHED,
     LIVES_ON,
     Phase,
@@ -127,7 +128,8 @@ def _allowed(before: Move, advance: Advance) -> None:
     too_late = advance.phase is Phase.CANCELLING and before.failed_in not in {None, *BEFORE_THE_FLIP}
     given_up = advance.flip is not None and before.failed_in in LIVES_ON
     lives_on = given_up and advance.phase is LIVES_ON[before.failed_in or before.phase]
-    if too_late or not (resumed or again or lives_on or may_follow(before.phase, advance.phase)):
+    ends = before.failed_in in ENDS_BY and advance.phase is ENDS_BY[before.failed_in or before.phase]
+    if too_late or not (resumed or again or lives_on or ends or may_follow(before.phase, advance.phase)):
         message = f"a move does not go from {before.phase} to {advance.phase}"
         raise AssertionError(message)
 

@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 from strata.migrator.copier import RowsLostError
 from strata.migrator.errors import CopyAgainError, HomeLostError, OtherHomeGoneError, SupersededError
+from strata.migrator.losses import can_be_accepted
 from strata.migrator.moves import Failure, Move
 from strata.migrator.phases import BEFORE_THE_FLIP, Phase
 from strata.migrator.replication_errors import (
@@ -78,8 +79,10 @@ def failure_of(move: Move, error: Exception) -> Failure:
         command = f"strata migrate retry {short}"
     if phase is Phase.WITHDRAWING:
         tenant = f"«{move.slug}» works where it was before, {move.source}; what is left is to remove the other home."
-    if isinstance(error, (HomeLostError, OtherHomeGoneError)):
+    stays_closed = can_be_accepted(move)
+    if stays_closed or isinstance(error, (HomeLostError, OtherHomeGoneError)):
         tenant = f"«{move.slug}» is closed: neither {move.target} nor {move.source} lets it in."
+    if isinstance(error, (HomeLostError, OtherHomeGoneError)):
         command = _after_a_loss(move, phase, error)
     return Failure(
         phase=phase,
@@ -98,7 +101,10 @@ def _after_a_loss(move: Move, phase: Phase, error: HomeLostError | OtherHomeGone
         "that had the arrival (started apart, and not registered: others have written on the present one since) or a backup"
     )
     if isinstance(error, OtherHomeGoneError):
-        return restored
+        return (
+            f"{restored}; or strata migrate cancel {move.id}, which ends the move and leaves the tenant closed, and then strata "
+            f"tenant delete {move.slug}"
+        )
     return (
         f"strata migrate accept-loss {move.id}, and it lives on in {kept} as that was left (--dry-run says what is lost); or "
         f"{restored}"

@@ -14,13 +14,13 @@ from strata.migrator.approval.desk import ServerApproval
 from strata.platform.database import addresses
 from strata.platform.embedded import EmbeddedPostgres, EmbeddedStandby
 from strata.runtime import Runtime
-from strata.tenancy.cell.door import Isolation, entry_message
 from strata.tenancy.context import TenantContext
 from strata.tenancy.model import Placement
 from strata.tenancy.provisioning.servers import add_server
 from tests.builders.breakable import kill
 from tests.builders.move_worker import QUICK
 from tests.builders.moving import Movers
+from tests.builders.open_homes import open_homes
 from tests.builders.platform import (
     ACTOR,
     FIRST_CELL,
@@ -82,20 +82,7 @@ class FailingOver(msgspec.Struct, frozen=True):
 
     async def lets_in(self, context: TenantContext, *placements: Placement) -> list[str]:
         """The cells that the application's role gets into as the tenant, at any of these placements."""
-        open_cells = []
-        for placement in placements:
-            cell = await self.runtime.registry.cell(placement.cell)
-            connection = await asyncpg.connect(addresses.libpq(cell.url), statement_cache_size=0)
-            try:
-                await connection.execute(
-                    entry_message(cell.secret, context.id, placement, Isolation.READ_COMMITTED, read_only=False)
-                )
-                open_cells.append(placement.cell)
-            except asyncpg.PostgresError:
-                pass
-            finally:
-                connection.terminate()
-        return open_cells
+        return await open_homes(self.runtime, context, *placements)
 
     @asynccontextmanager
     async def _on_standby(self) -> AsyncIterator[asyncpg.Connection]:

@@ -21,11 +21,12 @@ from strata.migrator.phases import Phase, Wish
 from strata.tenancy.catalog.tables import AuditRow
 from strata.tenancy.context import TenantContext
 from strata.tenancy.errors import CellClosedError
-from strata.tenancy.model import Placement, Tier
+from strata.tenancy.model import Tier
 from strata.tenancy.provisioning.exclusion import TenantBusyError
 from strata.tenancy.provisioning.tenants import NewTenant
 from tests.builders.failing_over import FailingOver, failing_over
 from tests.builders.inventory import stocked
+from tests.builders.open_homes import both
 from tests.builders.platform import ACTOR, FIRST_CELL, REGIONS, SECOND_CELL, SECOND_SERVER, admin_of
 from tests.servers import PostgresServer, RedisServer
 
@@ -116,16 +117,6 @@ async def has_failed(pair: FailingOver, move: Move) -> Move:
     return now
 
 
-def both(context: TenantContext, move: Move) -> tuple[Placement, ...]:
-    """Old home and new one, at each epoch that the move has given out."""
-    epochs = {move.source_epoch, move.epoch or 0, move.target_epoch or 0}
-    return tuple(
-        Placement(cell=place.cell, tier=place.tier, schema_name=place.schema_name, epoch=epoch)
-        for place in (move.source, move.target)
-        for epoch in epochs
-    )
-
-
 @pytest.mark.parametrize(
     ("point", "here", "there"),
     [
@@ -158,14 +149,14 @@ async def test_promoted_before_the_flip(pair: FailingOver, point: str, here: str
         await waits_for_approval(pair, move)
         now = await pair.movers.desk.moves.get(move.id)
         home = [FIRST_CELL] if here == FIRST_CELL else []
-        assert await pair.lets_in(context, *both(context, now)) == home
+        assert await pair.lets_in(context, *both(now)) == home
         if here == SECOND_CELL:
             with pytest.raises(CellClosedError):
                 await products(pair, context)
         await pair.approve()
         await pair.movers.until(move, Phase.RETAINING)
     now = await pair.movers.desk.moves.get(move.id)
-    assert await pair.lets_in(context, *both(context, now)) == [there]
+    assert await pair.lets_in(context, *both(now)) == [there]
     assert await products(pair, context) == SKUS
 
 
@@ -186,10 +177,10 @@ async def test_a_source_promoted_after_the_flip_that_has_not_heard_of_it(pair: F
         # By its own row the promoted standby is the tenant's home: that is mended before anybody can approve it.
         await waits_for_approval(pair, move)
         now = await pair.movers.desk.moves.get(move.id)
-        assert await pair.lets_in(context, *both(context, now)) == [FIRST_CELL]
+        assert await pair.lets_in(context, *both(now)) == [FIRST_CELL]
         assert await products(pair, context) == SKUS
         await pair.approve()
-        assert await pair.lets_in(context, *both(context, now)) == [FIRST_CELL]
+        assert await pair.lets_in(context, *both(now)) == [FIRST_CELL]
         assert (await pair.movers.desk.moves.get(move.id)).phase is Phase.RETAINING
     assert await products(pair, context) == SKUS
 
@@ -211,13 +202,13 @@ async def test_a_target_promoted_after_the_flip_that_has_not_heard_of_the_arriva
         await waits_for_approval(pair, move)
         now = await pair.movers.desk.moves.get(move.id)
         assert now.phase is Phase.RETAINING, "nothing is concluded before a person has approved the server"
-        assert await pair.lets_in(context, *both(context, now)) == []
+        assert await pair.lets_in(context, *both(now)) == []
         await pair.approve()
         now = await has_failed(pair, move)
     assert now.failure is not None
     assert now.failure.code == HomeLostError.code
     assert "is closed" in now.failure.tenant
-    assert await pair.lets_in(context, *both(context, now)) == []
+    assert await pair.lets_in(context, *both(now)) == []
     # The old home holds everything up to the flip, and the promoted standby nothing from behind it.
     homes = await pair.movers.homes_of(context)
     assert FIRST_CELL in homes
@@ -258,7 +249,7 @@ async def test_a_loss_that_is_accepted_and_what_had_come_back_of_it(pair: Failin
     placement = (await pair.runtime.contexts.fresh(context.id)).placement
     assert (placement.cell, placement.epoch) == (FIRST_CELL, now.epoch)
     assert placement.epoch > (failed.target_epoch or 0)
-    assert await pair.lets_in(context, *both(context, failed), *both(context, now)) == [FIRST_CELL]
+    assert await pair.lets_in(context, *both(failed), *both(now)) == [FIRST_CELL]
     assert await pair.movers.homes_of(context) == {FIRST_CELL: ["shared"]}
     [entry] = await audited(pair, context.slug, "tenant.move.accept-loss")
     assert (entry.actor, entry.detail["loss"]["came_back"]["position"]) == (ACTOR, loss.came_back.position)
@@ -325,7 +316,7 @@ async def test_a_loss_that_cannot_be_accepted_and_one_that_need_not(pair: Failin
     assert gone.failure.code == OtherHomeGoneError.code
     assert "backup" in gone.failure.detail
     assert gone.failure.next.startswith("strata migrate retry")
-    assert await pair.lets_in(context, *both(context, gone)) == []
+    assert await pair.lets_in(context, *both(gone)) == []
 
     # The old home is back, the acceptance dies before its flip, and meanwhile the lost home is restored after all.
     async with admin_of(pair.runtime, FIRST_CELL) as admin:
@@ -343,14 +334,14 @@ async def test_a_loss_that_cannot_be_accepted_and_one_that_need_not(pair: Failin
     faults.arm("failed.opened", die)
     await pair.movers.desk.ask(failed.id, Wish.ACCEPT_LOSS, ACTOR)
     died = await pair.movers.work(failed)
-    assert await pair.lets_in(context, *both(context, died)) == []
+    assert await pair.lets_in(context, *both(died)) == []
     async with admin_of(pair.runtime, SECOND_CELL) as admin:
         await admin.execute(
             "UPDATE strata.fence SET epoch = $2, state = 'active' WHERE tenant_id = $1", context.id, died.target_epoch
         )
     await pair.movers.desk.ask(failed.id, Wish.RETRY, ACTOR)
     assert (await pair.movers.work(failed)).phase is Phase.COMPLETED
-    assert await pair.lets_in(context, *both(context, died)) == [SECOND_CELL]
+    assert await pair.lets_in(context, *both(died)) == [SECOND_CELL]
     assert await pair.movers.remains(failed.id) == {}
 
 

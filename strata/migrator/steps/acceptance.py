@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from strata.migrator import fence
-from strata.migrator.errors import OtherHomeGoneError
+from strata.migrator.errors import HomeLostError, OtherHomeGoneError
 from strata.migrator.faults import reached
+from strata.migrator.losses import GIVEN_UP, being_removed
 from strata.migrator.models import Side
-from strata.migrator.phases import LIVES_ON, Phase, resumes_in
-from strata.migrator.steps.removal import being_removed
+from strata.migrator.phases import ENDS_BY, LIVES_ON, Phase, resumes_in
 from strata.migrator.steps.roll_back import left_at
 from strata.migrator.transitions import Advance, Flip
 
@@ -75,6 +75,28 @@ async def accept_loss(work: Work) -> Advance:
     )
 
 
+async def give_up(work: Work) -> Advance:
+    """Where neither home is there: the move ends, so that the tenant can be deleted. It is let in nowhere, as before, and lives
+    by the catalog where it did: should that home be restored one day, it is open. HomeLostError: the other one is there.
+    """
+    failed_in = work.move.failed_in
+    assert failed_in is not None  # noqa: S101 - as above
+    loss = _loss(work, failed_in)
+    lost, kept = work.ends[loss.lost], work.ends[loss.kept]
+    if await lost.is_there():
+        async with lost.writing() as cell:
+            if await fence.lets_in(cell, work.move.tenant_id, lost.home.schema_name, loss.lived_at):
+                return Advance(resumes_in(failed_in), "tried again")
+    if await _can_live_on(work, loss):
+        raise HomeLostError(lost.place.cell, loss.lived_at)
+    return Advance(
+        ENDS_BY[failed_in],
+        "given up",
+        values={"progress": {**work.move.progress, GIVEN_UP: True}},
+        detail={"lost": str(lost.place), "gone": str(kept.place)},
+    )
+
+
 async def try_again(work: Work) -> Advance:
     """What a failed move does that has nothing to accept. An acceptance that died may have opened the kept home: it is shut."""
     failed_in = work.move.failed_in or Phase.PENDING
@@ -88,11 +110,16 @@ async def try_again(work: Work) -> Advance:
 
 async def _require_kept(work: Work, loss: _Loss) -> None:
     """Before anything is shut: there is a home to live on in, and nobody has begun to take it away."""
+    if not await _can_live_on(work, loss):
+        raise OtherHomeGoneError(work.ends[loss.kept].place.cell, loss.kept_at)
+
+
+async def _can_live_on(work: Work, loss: _Loss) -> bool:
     kept = work.ends[loss.kept]
+    if work.move.progress.get(being_removed(loss.kept)) or not await kept.is_there():
+        return False
     async with kept.writing() as cell:
-        there = await fence.was_left(cell, work.move.tenant_id, kept.home.schema_name, loss.kept_at)
-    if not there or work.move.progress.get(being_removed(loss.kept)):
-        raise OtherHomeGoneError(kept.place.cell, loss.kept_at)
+        return await fence.was_left(cell, work.move.tenant_id, kept.home.schema_name, loss.kept_at)
 
 
 async def _shut(work: Work, loss: _Loss, epoch: int) -> bool:

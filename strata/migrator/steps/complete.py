@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from strata.migrator.losses import GIVEN_UP
 from strata.migrator.models import Side
 from strata.migrator.phases import Phase
 from strata.migrator.steps.removal import remove_home, wait_for_events
@@ -22,6 +23,8 @@ class Complete:
 
     async def check(self, work: Work) -> None:
         """The old home is the only other one. Each destructive act checks for itself besides, in its own transaction."""
+        if work.move.progress.get(GIVEN_UP):
+            return
         await require_home(work, work.target, left_at(work))
         await require_standbys(work, work.target)
 
@@ -29,7 +32,8 @@ class Complete:
         # Where the retention ended before all of it was done, or the loss of the other home was accepted.
         await say_so(work)
         await settle(work, Direction.OUT, work.move.source_epoch)
-        await tell_of_arrival(work, left_at(work))
+        if not work.move.progress.get(GIVEN_UP):
+            await tell_of_arrival(work, left_at(work))
         await work.streams.close_all()
         dropped = await work.around.objects.drop_streams(work.move.id, work.ends)
         await wait_for_events(work, work.source)

@@ -12,6 +12,7 @@ from strata.migrator import fence
 from strata.migrator.copy_sessions import Warrant
 from strata.migrator.errors import PutOffError, SupersededError
 from strata.migrator.faults import reached
+from strata.migrator.losses import being_removed
 from strata.migrator.models import ObjectKind, Side
 from strata.migrator.sites import application_name
 from strata.migrator.target import Target
@@ -49,11 +50,6 @@ async def wait_for_events(work: Work, left: End) -> None:
         raise PutOffError(message, after_s=_EVENTS_EVERY_S)
 
 
-def being_removed(side: Side) -> str:
-    """In the move's progress: the home at that end is going, or lost; it is whole no more."""
-    return f"{side} being removed"
-
-
 async def remove_home(work: Work, side: Side) -> list[str]:
     """Remove the home at one end; what was removed, in words. Rerunnable."""
     end = work.ends[side]
@@ -66,7 +62,10 @@ async def remove_home(work: Work, side: Side) -> list[str]:
     async def guard(connection: asyncpg.Connection) -> None:
         await _guard(connection, end)
 
-    if end.place.tier is Tier.SHARED:
+    if end.place.tier is not Tier.DEDICATED and not await end.is_there():
+        await _forget_events(work, end)
+        removed.append(f"nothing: {end.place.cell} has no database any more")
+    elif end.place.tier is Tier.SHARED:
         warrant = Warrant(application_name(end.home.tenant_id, end.attempt), guard)
         rows = await Target(end.home, warrant).empty()
         removed.append(f"{rows} rows in {end.place.cell}")
@@ -76,12 +75,19 @@ async def remove_home(work: Work, side: Side) -> list[str]:
     await reached(f"{work.move.phase}.removed")
     if end.place.tier is Tier.DEDICATED:
         await _forget_cell(work, end)
-    elif not work.move.in_one_cell:
+    elif not work.move.in_one_cell and await end.is_there():
         async with end.writing() as connection:
             await fence.withdraw(connection, work.move.tenant_id, end.home.schema_name)
     of_home = [each for each in await work.around.objects.of(work.move.id, side=side) if each.kind in _HOMES]
     await work.around.objects.forget(work.move.id, *of_home)
     return removed
+
+
+async def _forget_events(work: Work, end: End) -> None:
+    """Of a database that is lost nothing can be delivered any more: what the tenant writes now does not wait for it."""
+    of_it = OutboxRemainderRow.cell_id == end.site.cell.id, OutboxRemainderRow.tenant_id == work.move.tenant_id
+    async with work.around.moves.writing() as session:
+        await session.execute(delete(OutboxRemainderRow).where(*of_it))
 
 
 async def _guard(connection: asyncpg.Connection, end: End) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from strata.migrator.phases import BEFORE_THE_FLIP, Phase, Wish
-from strata.migrator.steps.acceptance import accept_loss, try_again
+from strata.migrator.phases import BEFORE_THE_FLIP, ENDS_BY, Phase, Wish
+from strata.migrator.steps.acceptance import accept_loss, give_up, try_again
 from strata.migrator.transitions import Advance
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ class Resume:
         failed_in = work.move.failed_in or Phase.PENDING
         if work.wish is Wish.CANCEL and failed_in in BEFORE_THE_FLIP:
             advance = Advance(Phase.CANCELLING, "cancelling")
+        elif work.wish is Wish.CANCEL and failed_in in ENDS_BY:
+            advance = await give_up(work)
         elif work.wish is Wish.ACCEPT_LOSS:
             advance = await accept_loss(work)
         else:

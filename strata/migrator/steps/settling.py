@@ -56,6 +56,8 @@ async def require_home(work: Work, end: End, epoch: int) -> None:
 async def _came_back(work: Work) -> dict[str, str] | None:
     """How much of what was written in the new home the old one has by its own word."""
     known: dict[str, str] | None = work.move.progress.get(CAME_BACK)
+    if not await work.source.is_there():
+        return known
     async with work.source.admin() as connection:
         row = await connection.fetchrow(_APPLIED, stream_name(work.move, Direction.BACK))
     return {"position": row["position"], "at": row["at"]} if row is not None else known

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from strata.migrator.losses import GIVEN_UP
 from strata.migrator.models import Side
 from strata.migrator.phases import Phase
 from strata.migrator.steps.removal import remove_home, wait_for_events
@@ -27,9 +28,10 @@ class Withdraw:
         await say_so(work)
         await settle(work, Direction.BACK, left_at(work))
         assert work.move.epoch is not None  # noqa: S101 - a flip has been made
-        await require_home(work, work.source, work.move.epoch)
-        await tell_of_arrival(work, work.move.epoch)
-        await require_standbys(work, work.source)
+        if not work.move.progress.get(GIVEN_UP):
+            await require_home(work, work.source, work.move.epoch)
+            await tell_of_arrival(work, work.move.epoch)
+            await require_standbys(work, work.source)
         await work.streams.close_all()
         dropped = await work.around.objects.drop_streams(work.move.id, work.ends)
         await wait_for_events(work, work.target)

@@ -37,7 +37,9 @@ async def test_they_are_for_staff_on_the_console_alone(
             assert (await client.get(path)).status_code == status, (host, status)
 
 
-@pytest.mark.parametrize("path", ["/moves", f"/moves/{NOBODY}/complete", "/waves", f"/waves/{NOBODY}/cancel"])
+@pytest.mark.parametrize(
+    "path", ["/moves", f"/moves/{NOBODY}/complete", f"/moves/{NOBODY}/accept-loss", "/waves", f"/waves/{NOBODY}/cancel"]
+)
 async def test_a_form_on_a_strangers_page_moves_nobody(runtime: Runtime, whole_app: StrataApp, path: str) -> None:
     async with client_of(whole_app, "console.localhost") as client:
         client.cookies.set("strata_session", token_for_staff(runtime.tokens))
