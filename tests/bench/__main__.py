@@ -32,6 +32,7 @@ from tests.bench import (
     machine,
     migrator_copy,
     movements,
+    moving,
     pipeline,
     reads,
     report,
@@ -39,6 +40,7 @@ from tests.bench import (
     round_trips,
     schemas,
     single_tenant,
+    slots,
     write_block,
 )
 from tests.bench.benchmark import Benchmark, Stand
@@ -62,6 +64,8 @@ BENCHMARKS: Mapping[str, Benchmark[Any]] = {
         imports,
         migrator_copy,
         apply,
+        moving,
+        slots,
         write_block,
     )
 }

@@ -104,11 +104,11 @@ async def _run(ground: Ground, plan: Plan) -> dict[str, Any]:
     [tenant, *_] = await strata_side.prepare(ground)
     server = strata_side.serve(ground)
     async with strata_side.opened(ground) as runtime, relaying(runtime):
-        requests = await _renamings(runtime, tenant)
+        requests = await renamings(runtime, tenant)
         return {"rates": [await _at_rate(runtime, tenant, server, requests, rate, plan) for rate in plan.rates]}
 
 
-async def _renamings(runtime: Runtime, tenant: BenchTenant) -> list[bytes]:
+async def renamings(runtime: Runtime, tenant: BenchTenant) -> list[bytes]:
     """Twice round all products, the second time with other names: every one of them changes a row."""
     context = await runtime.contexts.get_by_slug(tenant.slug)
     async with runtime.tenants.reading(context) as session:

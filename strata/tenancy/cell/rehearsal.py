@@ -19,6 +19,8 @@ from strata.tenancy.cell.pooled import Pooled
 from strata.tenancy.model import Placement, Tier
 
 MOST_STATEMENTS = 30
+_PLANS_WITHOUT_VALUES_SINCE = 16
+"""The PostgreSQL that has EXPLAIN (GENERIC_PLAN). On an older one statements are prepared, and planned when they run."""
 
 
 def lately_asked(connections: Iterable[Pooled], schema_name: str) -> Sequence[str]:
@@ -43,13 +45,15 @@ async def rehearse(
 async def _prepare(pooled: Pooled, placement: Placement, statements: Sequence[str]) -> None:
     role = f"SET LOCAL ROLE {quoted(placement.schema_name)};" if placement.tier is Tier.SCHEMA else ""
     driver = pooled.driver
+    plans = driver.get_server_version().major >= _PLANS_WITHOUT_VALUES_SINCE
     await driver.execute(f"BEGIN READ ONLY;SET LOCAL search_path = {quoted(placement.schema_name)}, pg_temp;{role}")
     try:
         for statement in statements:
             await driver.execute("SAVEPOINT one")
             with contextlib.suppress(asyncpg.PostgresError):
                 await pooled.prepare(statement)
-                await driver.execute(f"EXPLAIN (GENERIC_PLAN) {statement}")
+                if plans:
+                    await driver.execute(f"EXPLAIN (GENERIC_PLAN) {statement}")
             await driver.execute("ROLLBACK TO one")
     finally:
         if not driver.is_closed():
