@@ -8,8 +8,8 @@ Processor time alone is counted, from the kernel's accounts, so that who else us
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -35,6 +35,7 @@ _PUBLICATION = "bench_of_nobody"
 _CAUGHT_UP = """
 SELECT count(*) = 0 FROM pg_replication_slots WHERE slot_type = 'logical' AND confirmed_flush_lsn < $1::text::pg_lsn
 """
+_WAYS = {"as it is written": False, "in one go afterwards": True}
 _WITHIN_S = 120
 
 
@@ -53,6 +54,17 @@ class Cost(msgspec.Struct, frozen=True):
     """All of PostgreSQL but the senders."""
 
 
+class _Stage(msgspec.Struct, frozen=True):
+    runtime: Runtime
+    tenant: TenantContext
+    """The busy one."""
+    admin: asyncpg.Connection
+    dsn: str
+    """Of the cell."""
+    postgres_pid: int
+    movements: int
+
+
 async def _run(ground: Ground, plan: Plan) -> dict[str, Any]:
     async with strata_side.standing(ground) as runtime:
         tenants = []
@@ -63,11 +75,19 @@ async def _run(ground: Ground, plan: Plan) -> dict[str, Any]:
         await stocked(runtime, busy, skus=1, bins=1, on_hand=1)
         await _publish(runtime, still)
         [cell] = [each for each in await runtime.registry.cells() if each.name == strata_side.CELL]
-        found: dict[int, list[Cost]] = {count: [] for count in plan.slots}
-        for _ in range(plan.rounds):
-            for count in plan.slots:
-                found[count].append(await _with(ground, runtime, busy, str(cell.database), count, plan.movements))
-    return {"by_slots": {str(count): msgspec.to_builtins(costs) for count, costs in found.items()}}
+        dsn = ground.dsn(str(cell.database))
+        found: dict[str, dict[str, list[Cost]]] = {}
+        admin = await asyncpg.connect(dsn)
+        try:
+            stage = _Stage(runtime, busy, admin, dsn, ground.postgres_pid, plan.movements)
+            for _ in range(plan.rounds):
+                for count in plan.slots:
+                    for way, at_once in _WAYS.items() if count else [("", False)]:
+                        cost = await _with(stage, count, at_once=at_once)
+                        found.setdefault(str(count), {}).setdefault(way, []).append(cost)
+        finally:
+            await admin.close()
+    return {"by_slots": msgspec.to_builtins(found)}
 
 
 async def _publish(runtime: Runtime, tenant: TenantContext) -> None:
@@ -81,56 +101,55 @@ async def _publish(runtime: Runtime, tenant: TenantContext) -> None:
     await publications.create(Home(tenant.id, tenant.placement.cell, Tier.SHARED, schema, url), _PUBLICATION, tables)
 
 
-async def _with(
-    ground: Ground, runtime: Runtime, tenant: TenantContext, database: str, count: int, movements: int
-) -> Cost:
-    dsn = ground.dsn(database)
-    admin = await asyncpg.connect(dsn)
-    try:
-        async with _senders(admin, dsn, count) as senders:
-            spent, spent_by_senders = busy_ns(ground.postgres_pid), _all_of(senders)
-            for _ in range(movements):
-                async with runtime.tenants.transaction(tenant) as session:
-                    await move(session, "receive", ("S-0", "B-0", 1))
-            await _until_caught_up(admin)
-            by_senders = _all_of(senders) - spent_by_senders
-            by_all = busy_ns(ground.postgres_pid) - spent
-    finally:
-        await admin.close()
-    return Cost(round(by_senders / movements / 1e3, 2), round((by_all - by_senders) / movements / 1e3, 2))
+async def _with(stage: _Stage, count: int, *, at_once: bool) -> Cost:
+    async with _slots(stage.admin, count), AsyncExitStack() as receiving:
+        if not at_once:
+            await receiving.enter_async_context(_receivers(stage, count))
+        spent, spent_by_senders = busy_ns(stage.postgres_pid), await _by_senders(stage.admin)
+        for _ in range(stage.movements):
+            async with stage.runtime.tenants.transaction(stage.tenant) as session:
+                await move(session, "receive", ("S-0", "B-0", 1))
+        if at_once:
+            await receiving.enter_async_context(_receivers(stage, count))
+        await _until_caught_up(stage.admin)
+        by_senders = await _by_senders(stage.admin) - spent_by_senders
+        by_all = busy_ns(stage.postgres_pid) - spent
+    each = stage.movements * 1e3
+    return Cost(round(by_senders / each, 2), round((by_all - by_senders) / each, 2))
 
 
 @asynccontextmanager
-async def _senders(admin: asyncpg.Connection, dsn: str, count: int) -> AsyncIterator[Sequence[int]]:
-    """Process numbers of that many senders, each with its slot."""
+async def _slots(admin: asyncpg.Connection, count: int) -> AsyncIterator[None]:
+    for number in range(count):
+        await admin.execute("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", _slot(number))
+    try:
+        yield
+    finally:
+        await admin.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
+
+
+@asynccontextmanager
+async def _receivers(stage: _Stage, count: int) -> AsyncIterator[None]:
+    """One for each slot, streaming and up with the log when the block begins."""
+    options = ["-o", "proto_version=1", "-o", f"publication_names={_PUBLICATION}", "--status-interval=1"]
+    command = [str(programs() / "pg_recvlogical"), "--start", "-d", stage.dsn, "-f", "/dev/null", *options]
     receivers = []
     try:
         for number in range(count):
-            slot = f"bench_{number}"
-            await admin.execute("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", slot)
-            options = ["-o", "proto_version=1", "-o", f"publication_names={_PUBLICATION}"]
-            command = [
-                str(programs() / "pg_recvlogical"),
-                "-d",
-                dsn,
-                "-S",
-                slot,
-                *options,
-                "-f",
-                "/dev/null",
-                "--start",
-            ]
-            command += ["--fsync-interval=1", "--status-interval=1"]
-            receivers.append(await asyncio.create_subprocess_exec(*command))
-        await until(lambda: _streaming(admin, count), "streams", _WITHIN_S)
-        await _until_caught_up(admin)
-        yield [row["pid"] for row in await admin.fetch("SELECT pid FROM pg_stat_replication")]
+            # One by one, so that those begun are ended when another cannot be.
+            receivers.append(await asyncio.create_subprocess_exec(*command, "-S", _slot(number)))  # noqa: PERF401
+        await until(lambda: _streaming(stage.admin, count), "streams", _WITHIN_S)
+        await _until_caught_up(stage.admin)
+        yield
     finally:
         for receiver in receivers:
             receiver.terminate()
             await receiver.wait()
-        await until(lambda: _streaming(admin, 0), "the end of the streams", _WITHIN_S)
-        await admin.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
+        await until(lambda: _streaming(stage.admin, 0), "the end of the streams", _WITHIN_S)
+
+
+def _slot(number: int) -> str:
+    return f"bench_{number}"
 
 
 async def _streaming(admin: asyncpg.Connection, count: int) -> bool:
@@ -142,8 +161,8 @@ async def _until_caught_up(admin: asyncpg.Connection) -> None:
     await until(lambda: admin.fetchval(_CAUGHT_UP, position), "the senders", _WITHIN_S)
 
 
-def _all_of(pids: Sequence[int]) -> int:
-    return sum(busy_ns(pid) for pid in pids)
+async def _by_senders(admin: asyncpg.Connection) -> int:
+    return sum(busy_ns(row["pid"]) for row in await admin.fetch("SELECT pid FROM pg_stat_replication"))
 
 
 def run(stand: Stand, plan: Plan) -> dict[str, Any]:
@@ -151,12 +170,13 @@ def run(stand: Stand, plan: Plan) -> dict[str, Any]:
 
 
 def tables(found: dict[str, Any]) -> list[Table]:
-    head = ["slots of others' moves", "their senders, µs for each movement", "for each slot", "PostgreSQL otherwise"]
-    rows = [[*head, "share"]]
-    for count, costs in found["by_slots"].items():
-        senders, others = (sum(each[who] for each in costs) / len(costs) for who in ("senders", "others"))
-        each_slot = f"{senders / int(count):.1f}" if int(count) else ""
-        rows.append([count, f"{senders:.1f}", each_slot, f"{others:,.0f}", f"{senders / others:.1%}"])
+    head = ["slots of others' moves", "read", "their senders, µs for each movement", "for each slot"]
+    rows = [[*head, "PostgreSQL otherwise", "share"]]
+    for count, ways in found["by_slots"].items():
+        for way, costs in ways.items():
+            senders, others = (sum(each[who] for each in costs) / len(costs) for who in ("senders", "others"))
+            each_slot = f"{senders / int(count):.1f}" if int(count) else ""
+            rows.append([count, way, f"{senders:.1f}", each_slot, f"{others:,.0f}", f"{senders / others:.1%}"])
     return [Table(rows)]
 
 
