@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
-from sqlalchemy import case, select, update
+from sqlalchemy import case, delete, select, update
 
 from strata.migrator.errors import SupersededError
 from strata.migrator.models import MoveRow
@@ -25,6 +25,7 @@ from strata.migrator.phases import (
 from strata.platform.errors import StrataError
 from strata.tenancy.catalog.audit import SYSTEM, record
 from strata.tenancy.catalog.tables import CellRow, PlacementRow
+from strata.tenancy.events.tables import OutboxRemainderRow
 from strata.tenancy.model import Holder
 from strata.tenancy.provisioning.exclusion import release
 
@@ -60,6 +61,8 @@ class Advance(msgspec.Struct, frozen=True):
     """Leaving one without a flip: the attempt that replaces the aborted one."""
     flip: Flip | None = None
     failure: Failure | None = None
+    cell_gone: str | None = None
+    """Ending: the dedicated cell whose database was removed."""
     values: dict[str, Any] = {}
     """Other columns of the move."""
     detail: dict[str, Any] = {}
@@ -98,6 +101,8 @@ async def compare_and_set(session: AsyncSession, before: Move, advance: Advance)
         raise SupersededError(before.id, before.attempt)
     if advance.flip is not None:
         await _flip(session, row, advance.flip)
+    if advance.cell_gone is not None:
+        await _forget_cell(session, advance.cell_gone)
     append_event(session, row, SYSTEM, advance.what, advance.detail)
     if advance.phase in _AUDITED:
         record(
@@ -180,3 +185,12 @@ async def _flip(session: AsyncSession, row: MoveRow, flip: Flip) -> None:
     )
     if flipped.first() is None:
         raise SupersededError(row.id, row.attempt)
+
+
+async def _forget_cell(session: AsyncSession, name: str) -> None:
+    """With the end of the move, and not before: whoever takes it over asks where its two homes are."""
+    cell = select(CellRow.id).where(CellRow.name == name).scalar_subquery()
+    # Of a database that is lost nothing was delivered, and nothing can be any more.
+    await session.execute(delete(OutboxRemainderRow).where(OutboxRemainderRow.cell_id == cell))
+    lived_in = select(PlacementRow.tenant_id).where(PlacementRow.cell_id == CellRow.id).exists()
+    await session.execute(delete(CellRow).where(CellRow.name == name, ~lived_in))

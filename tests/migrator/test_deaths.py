@@ -14,7 +14,7 @@ from strata.tenancy.model import Tier
 from tests.builders.inventory import stocked
 from tests.builders.move_worker import END_WITHIN_S, has_stopped, move_worker, wake
 from tests.builders.moving import Movers, Neighbour
-from tests.builders.platform import ACTOR, FIRST_CELL, SECOND_CELL, Platform, Tenantry
+from tests.builders.platform import ACTOR, FIRST_CELL, SECOND_CELL, SECOND_SERVER, Platform, Tenantry
 from tests.builders.site import Site
 from tests.builders.traffic import assert_kept, traffic
 
@@ -146,6 +146,55 @@ async def test_killed_on_the_way_back(
     assert await movers.homes_of(context) == {context.placement.cell: ["shared"]}
     assert back.write_block_ms is not None
     assert back.write_block_ms > 0
+
+
+@pytest.mark.parametrize("point", ["completing.done", pytest.param("completing.removed", marks=pytest.mark.slow)])
+async def test_killed_when_the_database_that_was_left_has_gone(
+    movers: Movers, moving_platform: Platform, mover_tenant: Tenantry, point: str
+) -> None:
+    """The move has not ended yet, and whoever takes it over looks for both of its homes."""
+    context = await mover_tenant(Tier.DEDICATED)
+    await stocked(movers.runtime, context, skus=1)
+    move = await movers.start(context, Tier.SHARED, cell=SECOND_CELL)
+    async with move_worker(moving_platform, faults=f"{point}=kill") as worker, asyncio.timeout(END_WITHIN_S):
+        assert await worker.wait() == -signal.SIGKILL
+    await _recovered(movers, move, Phase.COMPLETED)
+    assert await movers.remains(move.id) == {}
+    assert await movers.homes_of(context) == {SECOND_CELL: ["shared"]}
+    assert context.placement.cell not in {cell.name for cell in await movers.runtime.registry.cells()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("until", "wish", "point", "end"),
+    [
+        (Phase.READY, Wish.CANCEL, "cancelling.done", Phase.CANCELLED),
+        (Phase.RETAINING, Wish.ROLL_BACK, "withdrawing.done", Phase.ROLLED_BACK),
+    ],
+)
+async def test_killed_when_the_database_it_did_not_stay_in_has_gone(
+    movers: Movers,
+    moving_platform: Platform,
+    mover_tenant: Tenantry,
+    until: Phase,
+    wish: Wish,
+    point: str,
+    end: Phase,
+) -> None:
+    context = await mover_tenant(Tier.SHARED)
+    await stocked(movers.runtime, context, skus=1)
+    move = await movers.start(
+        context, Tier.DEDICATED, server=SECOND_SERVER, hold=until is Phase.READY, retention_s=3600
+    )
+    async with movers.working(move):
+        await movers.until(move, until)
+    await movers.desk.ask(move.id, wish, ACTOR)
+    async with move_worker(moving_platform, faults=f"{point}=kill") as worker, asyncio.timeout(END_WITHIN_S):
+        assert await worker.wait() == -signal.SIGKILL
+    await _recovered(movers, move, end)
+    assert await movers.remains(move.id) == {}
+    assert await movers.homes_of(context) == {context.placement.cell: ["shared"]}
+    assert move.target.cell not in {cell.name for cell in await movers.runtime.registry.cells()}
 
 
 async def _recovered(movers: Movers, move: Move, phase: Phase) -> Move:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from strata.migrator.models import Side
 from strata.migrator.phases import Phase
-from strata.migrator.steps.removal import remove_home
+from strata.migrator.steps.removal import cell_of, remove_home
 from strata.migrator.transitions import Advance
 from strata.tenancy.replicas.closing import reopen_to_standbys
 
@@ -27,7 +27,8 @@ class Cancel:
         async with work.source.admin() as source:
             await reopen_to_standbys(source, work.move.tenant_id, work.move.source_epoch)
         removed = await remove_home(work, Side.TARGET)
-        return Advance(Phase.CANCELLED, "cancelled", detail={"removed": [*dropped, *removed]})
+        detail = {"removed": [*dropped, *removed]}
+        return Advance(Phase.CANCELLED, "cancelled", cell_gone=cell_of(work.target), detail=detail)
 
     async def compensate(self, work: Work) -> None:
         """What is left is taken away by another run."""

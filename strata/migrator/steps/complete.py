@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from strata.migrator.losses import GIVEN_UP
 from strata.migrator.models import Side
 from strata.migrator.phases import Phase
-from strata.migrator.steps.removal import remove_home, wait_for_events
+from strata.migrator.steps.removal import cell_of, remove_home, wait_for_events
 from strata.migrator.steps.roll_back import left_at
 from strata.migrator.steps.settling import require_home, require_standbys, say_so, settle, tell_of_arrival
 from strata.migrator.streams import Direction
@@ -39,7 +39,8 @@ class Complete:
         await wait_for_events(work, work.source)
         removed = await remove_home(work, Side.SOURCE)
         await work.around.objects.forget(work.move.id, *await work.around.objects.of(work.move.id))
-        return Advance(Phase.COMPLETED, "completed", detail={"removed": [*dropped, *removed]})
+        detail = {"removed": [*dropped, *removed]}
+        return Advance(Phase.COMPLETED, "completed", cell_gone=cell_of(work.source), detail=detail)
 
     async def compensate(self, work: Work) -> None:
         """What is left is taken away by another run."""

@@ -17,7 +17,7 @@ from strata.migrator.models import ObjectKind, Side
 from strata.migrator.sites import application_name
 from strata.migrator.target import Target
 from strata.platform.errors import ConflictError
-from strata.tenancy.catalog.tables import CellRow, PlacementRow
+from strata.tenancy.catalog.tables import PlacementRow
 from strata.tenancy.events.tables import OutboxRemainderRow
 from strata.tenancy.model import Tier
 
@@ -74,7 +74,7 @@ async def remove_home(work: Work, side: Side) -> list[str]:
         removed.append(f"{end.place.tier} {end.place.schema_name} in {end.place.cell}")
     await reached(f"{work.move.phase}.removed")
     if end.place.tier is Tier.DEDICATED:
-        await _forget_cell(work, end)
+        await _require_forsaken(work, end)
     elif not work.move.in_one_cell and await end.is_there():
         async with end.writing() as connection:
             await fence.withdraw(connection, work.move.tenant_id, end.home.schema_name)
@@ -100,12 +100,13 @@ async def _guard(connection: asyncpg.Connection, end: End) -> None:
         raise StillLivedInError(end)
 
 
-async def _forget_cell(work: Work, end: End) -> None:
-    """A dedicated cell goes with its tenant's home."""
+async def _require_forsaken(work: Work, end: End) -> None:
     async with work.around.moves.writing() as session:
         lived_in = PlacementRow.__table__.select().where(PlacementRow.cell_id == end.site.cell.id)
         if (await session.execute(lived_in)).first() is not None:
             raise StillLivedInError(end)
-        # Of a database that is lost nothing was delivered, and nothing can be any more.
-        await session.execute(delete(OutboxRemainderRow).where(OutboxRemainderRow.cell_id == end.site.cell.id))
-        await session.execute(delete(CellRow).where(CellRow.id == end.site.cell.id))
+
+
+def cell_of(end: End) -> str | None:
+    """A dedicated cell goes with its tenant's home; which it is the move must know until it has ended."""
+    return end.place.cell if end.place.tier is Tier.DEDICATED else None
