@@ -11,8 +11,6 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 _NETWORK = (
     ConnectionError,
     socket.gaierror,
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
     asyncpg.InternalClientError,
 )
 # 08: connection exception; 57P: shut down, starting up, recovering; 53300: too many connections.
@@ -24,4 +22,6 @@ def is_unreachable(error: BaseException) -> bool:
     if isinstance(error, DBAPIError):
         sqlstate = str(getattr(error.orig, "sqlstate", None) or "")
         return error.connection_invalidated or not sqlstate or sqlstate.startswith(_SQLSTATES)
+    if isinstance(error, asyncpg.PostgresError):
+        return str(error.sqlstate or "").startswith(_SQLSTATES)
     return isinstance(error, (PoolTimeoutError, *_NETWORK))
