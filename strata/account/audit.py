@@ -19,7 +19,7 @@ from strata.platform.tokens import Claims
 from strata.platform.web.pages import wants_part
 from strata.tenancy.audit.chain import Verification
 from strata.tenancy.audit.entries import EntryFilter, EntryOut
-from strata.tenancy.audit.export import ExportFormat, exported
+from strata.tenancy.audit.export import ExportFormat, begun, exported
 from strata.tenancy.audit.reading import every_entry, list_entries, verify
 from strata.tenancy.catalog.audit_chain import anchors_of
 from strata.tenancy.context import TenantContext
@@ -65,7 +65,7 @@ class AuditController(Controller):
         wanted = EntryFilter(actor, action, subject, since, before)
         name = f"audit-{context.slug}.{format.value}"
         headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
-        lines = exported(every_entry(tenants, context, wanted), format)
+        lines = exported(await begun(every_entry(tenants, context, wanted)), format)
         return Stream(lines, media_type=format.media_type, headers=headers)
 
     @get("/verification", summary="Whether the audit is what was written", opt=requires(Permission.AUDIT_READ))

@@ -16,7 +16,7 @@ from strata.platform.tokens import Claims
 from strata.platform.web.pages import wants_part
 from strata.tenancy.audit.chain import Verification
 from strata.tenancy.audit.entries import EntryFilter, EntryOut
-from strata.tenancy.audit.export import ExportFormat, exported
+from strata.tenancy.audit.export import ExportFormat, begun, exported
 from strata.tenancy.audit.reading import list_entries, verify
 from strata.tenancy.catalog import audit_chain
 from strata.tenancy.context_cache import ContextCache
@@ -46,7 +46,7 @@ async def export_audit(
     format: ExportFormat = ExportFormat.JSON_LINES,  # noqa: A002 - the parameter's name in the API
 ) -> Stream:
     headers = {"Content-Disposition": f'attachment; filename="audit.{format.value}"', "Cache-Control": "no-store"}
-    lines = exported(audit_chain.every_entry(catalog_engine), format)
+    lines = exported(await begun(audit_chain.every_entry(catalog_engine)), format)
     return Stream(lines, media_type=format.media_type, headers=headers)
 
 

@@ -9,6 +9,7 @@ import asyncpg
 import msgspec
 
 from strata.platform.database.administration import administrator
+from strata.platform.database.availability import is_unreachable
 from strata.platform.errors import UnavailableError
 from strata.tenancy.attestation import probes
 from strata.tenancy.catalog.registry import Registry
@@ -150,6 +151,8 @@ async def _denied(home: Home, connection: asyncpg.Connection) -> Check:
     except asyncpg.PostgresError as error:
         if error.sqlstate in {Refusal.FENCED, Refusal.STALE_EPOCH}:
             raise InTransitError from error
+        if is_unreachable(error):
+            raise  # Not tried: a server that went away in the middle says nothing of the wall.
         return Check("denial", question, passed=False, found=f"nobody is let in to try ({error.sqlstate}: {error})")
     return _judged(
         "denial",

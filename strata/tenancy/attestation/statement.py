@@ -13,6 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import strata
+from strata.platform.database.availability import is_unreachable
 from strata.platform.errors import UnavailableError
 from strata.platform.single_flight import SingleFlight
 from strata.platform.tokens import TokenAuthority
@@ -114,8 +115,11 @@ class Attestation:
         context = await self._contexts.fresh(tenant_id)
         try:
             checks = await checked(self._registry, context)
-        except (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError) as error:
-            raise CannotAttestError(context.placement.cell) from error
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            # InterfaceError: the next word on a connection that was cut in the middle.
+            if isinstance(error, (OSError, asyncpg.InterfaceError)) or is_unreachable(error):
+                raise CannotAttestError(context.placement.cell) from error
+            raise
         statement = Statement(
             FORM,
             datetime.now(UTC),

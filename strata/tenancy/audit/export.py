@@ -35,6 +35,25 @@ class ExportFormat(StrEnum):
         return "text/csv; charset=utf-8" if self is ExportFormat.CSV else "application/jsonl"
 
 
+async def begun(entries: AsyncIterator[ChainedEntry]) -> AsyncIterator[ChainedEntry]:
+    """The same entries, with the first one read already.
+
+    A database that is away is refused by name here: once an answer has begun, all that is left is to break it off.
+    """
+    try:
+        first = await anext(entries)
+    except StopAsyncIteration:
+        return _after((), entries)
+    return _after((first,), entries)
+
+
+async def _after(first: tuple[ChainedEntry, ...], rest: AsyncIterator[ChainedEntry]) -> AsyncIterator[ChainedEntry]:
+    for entry in first:
+        yield entry
+    async for entry in rest:
+        yield entry
+
+
 async def exported(entries: AsyncIterable[ChainedEntry], form: ExportFormat) -> AsyncIterator[str]:
     """The file, a line at a time."""
     if form is ExportFormat.CSV:

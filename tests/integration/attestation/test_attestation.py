@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator
@@ -14,10 +15,11 @@ from strata.app import StrataApp, create_app
 from strata.identity.roles import Role
 from strata.platform.tokens import InvalidTokenError
 from strata.runtime import Runtime
-from strata.tenancy.attestation.statement import SIGNATURE_TYPE, Attestation, SignedStatement
+from strata.tenancy.attestation.statement import SIGNATURE_TYPE, Attestation, CannotAttestError, SignedStatement
 from strata.tenancy.context import TenantContext
 from strata.tenancy.model import Tier
 from tests.builders.command import Command, environment_for
+from tests.builders.events import until
 from tests.builders.http import client_of, token_for_staff
 from tests.builders.inventory import api_client, stocked
 from tests.builders.platform import Platform, Tenantry, admin_of, new_platform, standing
@@ -182,3 +184,29 @@ async def test_the_command_says_it_and_fails_with_it(
             await admin.execute(f"ALTER TABLE {context.placement.schema_name}.bin FORCE ROW LEVEL SECURITY")
     assert said.code == 1
     assert "FAILED" in said.out
+
+
+@pytest.mark.parametrize("held", ["strata.fence", "product"])
+async def test_a_server_that_shuts_down_in_the_middle_gives_no_verdict(
+    runtime: Runtime, tenants: dict[Tier, TenantContext], held: str
+) -> None:
+    """Neither passed nor failed: the checks stand at a lock when their sessions are ended, as a shutdown ends them."""
+    context = tenants[Tier.SCHEMA]
+    table = held if "." in held else f'"{context.placement.schema_name}".{held}'
+    async with admin_of(runtime, context.placement.cell) as admin:
+
+        async def ended() -> bool:
+            """Those that wait for the lock, and nobody else's."""
+            rows = await admin.fetch(
+                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE relation = $1::regclass AND NOT granted", table
+            )
+            return bool(rows)
+
+        async with admin.transaction():
+            await admin.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+            asking = asyncio.create_task(attest(runtime, context))
+            await until(ended, "nothing waits for the lock")
+            with pytest.raises(CannotAttestError) as refusal:
+                await asyncio.wait_for(asking, 30)
+    assert refusal.value.headers["Retry-After"] == "1"
+    assert (await attest(runtime, context)).statement.passed
