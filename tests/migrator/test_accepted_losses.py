@@ -213,6 +213,8 @@ async def test_neither_home_is_there_and_the_tenant_is_given_up(
     assert "given up" in {event.what for event in await movers.desk.moves.events(failed.id)}
     assert (await movers.runtime.contexts.fresh(context.id)).placement.epoch == failed.target_epoch
     assert await open_homes(movers.runtime, context, *both(in_one_home(failed, failed.target))) == []
+    removal = await movers.runtime.provisioning.delete(context.slug, ACTOR)
+    assert not any(removal.remains.values())
 
 
 async def test_a_tenant_is_not_given_up_once_a_home_is_there_again(movers: Movers, mover_tenant: Tenantry) -> None:
