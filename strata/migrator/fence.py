@@ -12,6 +12,9 @@ when it comes late, from a worker that slept:
     reopen_shut     the row is shut at epoch e by an attempt before n'
     shut_lost       the lost home does not let the tenant in at its epoch; leaves e' behind, which nothing older passes
     open_kept       the row is the kept home's, as of its last stay or later, and nothing there is of a later attempt
+
+What is done while the tenant waits is one statement each, and can be rehearsed on the same connection before: a fresh
+back end takes several times as long for what it does for the first time.
 """
 
 from __future__ import annotations
@@ -38,6 +41,9 @@ WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
 ORDER BY age_ms DESC NULLS LAST
 """
 
+APPROVED = "SELECT c.timeline = left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM strata.cell c"
+"""Whether the server runs on the timeline that the cell knows."""
+
 
 class Holder(msgspec.Struct, frozen=True):
     """A transaction inside the tenant's fence."""
@@ -55,51 +61,74 @@ async def holders(source: asyncpg.Connection, tenant_id: UUID) -> list[Holder]:
     ]
 
 
-async def close_source(source: asyncpg.Connection, tenant_id: UUID, epoch: int, attempt: int) -> None:
-    """Step 2: whoever comes from now on is told to wait (SM002)."""
-    shut = await source.fetchval(
-        "UPDATE strata.fence SET state = $4, attempt = $3"
-        " WHERE tenant_id = $1 AND epoch = $2 AND state = $5 AND coalesce(attempt, 0) <= $3 RETURNING true",
-        tenant_id,
-        epoch,
-        attempt,
-        FenceState.MOVING.value,
-        FenceState.ACTIVE.value,
-    )
-    if not shut:
+def _act(statement: str) -> str:
+    """Held as by `End.hold`, SM007 and all, in the same statement. $1 tenant, $2 the cell's attempt, $3 only rehearsed."""
+    return f"""
+        WITH held AS MATERIALIZED (SELECT ({APPROVED}) AS approved, strata.hold_attempt($1, $2)),
+             free AS (SELECT FROM held WHERE approved AND NOT $3::boolean),
+             done AS ({statement} RETURNING true)
+        SELECT held.approved, EXISTS (SELECT FROM done) AS done FROM held
+    """  # noqa: S608 - statements of this module
+
+
+_CLOSE = _act("""
+    UPDATE strata.fence f SET state = 'moving', attempt = $5 FROM free
+     WHERE f.tenant_id = $1 AND f.epoch = $4 AND f.state = 'active' AND coalesce(f.attempt, 0) <= $5
+""")
+_OPEN_ELSEWHERE = _act("""
+    INSERT INTO strata.fence AS f (tenant_id, epoch, state, schema_name, attempt)
+    SELECT $1, $4, 'active', $6, $5 FROM free
+    ON CONFLICT (tenant_id) DO UPDATE SET epoch = excluded.epoch, state = excluded.state,
+        schema_name = excluded.schema_name, attempt = excluded.attempt
+     WHERE coalesce(f.attempt, 0) <= excluded.attempt
+""")
+_OPEN_HERE = _act("""
+    UPDATE strata.fence f SET epoch = $4, state = 'active', schema_name = $6 FROM free
+     WHERE f.tenant_id = $1 AND f.attempt = $5 AND f.state = 'moving'
+""")
+
+
+async def close_source(
+    source: asyncpg.Connection, tenant_id: UUID, epoch: int, attempt: int, *, reign: int, rehearse: bool = False
+) -> bool:
+    """Step 2: whoever comes from now on is told to wait (SM002). False: the server runs on a timeline nobody approved.
+
+    `reign`: the attempt that the cell is stamped with.
+    """
+    [row] = await source.fetch(_CLOSE, tenant_id, reign, rehearse, epoch, attempt)
+    if row["approved"] and not row["done"] and not rehearse:
         raise CalledOffError(f"The fence is not open at epoch {epoch}: somebody else has changed it.")
+    return bool(row["approved"])
 
 
-async def drain(source: asyncpg.Connection, tenant_id: UUID, attempt: int) -> str:
-    """Step 3: wait for those inside, under the connection's lock_timeout, and mark the log; returns where."""
-    position: str = await source.fetchval(
-        "SELECT strata.drain_fence($1, $2, $3)::text", tenant_id, attempt, marker_prefix(tenant_id)
+async def drain(source: asyncpg.Connection, tenant_id: UUID, attempt: int, *, rehearse: bool = False) -> None:
+    """Step 3: wait for those inside, under the connection's lock_timeout, and mark the log."""
+    await source.fetchval(
+        "SELECT strata.drain_fence($1, $2, $3)::text WHERE NOT $4::boolean",
+        tenant_id,
+        attempt,
+        marker_prefix(tenant_id),
+        rehearse,
     )
-    return position
 
 
 async def open_target(
-    target: asyncpg.Connection, tenant_id: UUID, schema: str, epoch: int, attempt: int, *, same_cell: bool
-) -> None:
-    """Step 6: the target lets in who comes with e', which nobody holds before the flip."""
-    if same_cell:
-        statement = (
-            "UPDATE strata.fence SET epoch = $3, state = $5, schema_name = $2"
-            " WHERE tenant_id = $1 AND attempt = $4 AND state = $6 RETURNING true"
-        )
-        opened = await target.fetchval(
-            statement, tenant_id, schema, epoch, attempt, FenceState.ACTIVE.value, FenceState.MOVING.value
-        )
-    else:
-        statement = (
-            "INSERT INTO strata.fence AS f (tenant_id, epoch, state, schema_name, attempt) VALUES ($1, $3, $5, $2, $4)"
-            " ON CONFLICT (tenant_id) DO UPDATE SET epoch = excluded.epoch, state = excluded.state,"
-            " schema_name = excluded.schema_name, attempt = excluded.attempt"
-            " WHERE coalesce(f.attempt, 0) <= excluded.attempt RETURNING true"
-        )
-        opened = await target.fetchval(statement, tenant_id, schema, epoch, attempt, FenceState.ACTIVE.value)
-    if not opened:
+    target: asyncpg.Connection,
+    tenant_id: UUID,
+    schema: str,
+    epoch: int,
+    attempt: int,
+    *,
+    same_cell: bool,
+    reign: int,
+    rehearse: bool = False,
+) -> bool:
+    """Step 6: the target lets in who comes with e', which nobody holds before the flip. False: as in `close_source`."""
+    statement = _OPEN_HERE if same_cell else _OPEN_ELSEWHERE
+    [row] = await target.fetch(statement, tenant_id, reign, rehearse, epoch, attempt, schema)
+    if row["approved"] and not row["done"] and not rehearse:
         raise CalledOffError(f"The target's fence does not obey attempt {attempt}: a later one has it.")
+    return bool(row["approved"])
 
 
 async def retire(cell: asyncpg.Connection, tenant_id: UUID, epoch: int) -> None:

@@ -71,6 +71,7 @@ class Keeper:
             async with held(self._around.moves, work, self._around.settings):
                 return await Machine(self._around.moves, STEPS).run(work, found_in)
         finally:
+            await work.let_crossing_go()
             await work.streams.close_all()
 
     async def _take_up(self) -> None:

@@ -120,14 +120,15 @@ class Machine:
     async def _advance(self, work: Work, advance: Advance) -> None:
         """Compare and set. An outcome that was not heard is read again, until the catalog says what it was."""
         before, within_s = work.move, SILENCE_S
+        at_hand = work.crossed.at_hand if work.crossed and advance.flip else None
         while True:
             try:
-                async with self._moves.writing_briefly(within_s) as session:
+                async with self._moves.writing_briefly(within_s, at_hand) as session:
                     work.move = await transitions.compare_and_set(session, before, advance)
             except (SQLAlchemyError, OSError) as error:
                 log.warning("move.outcome_unknown", move=str(before.id), error=type(error).__name__)
                 # On a machine that is at its limit, nothing would ever be quick enough.
-                within_s = min(within_s * 2, _LONGEST_SILENCE_S)
+                within_s, at_hand = min(within_s * 2, _LONGEST_SILENCE_S), None
                 await asyncio.sleep(_ASK_CATALOG_AGAIN_S)
                 now = await self._read(before)
                 if now is not None and transitions.has_happened(before, advance, now):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -162,22 +162,38 @@ class Moves:
             yield session
 
     @asynccontextmanager
-    async def writing_briefly(self, within_s: float = SILENCE_S) -> AsyncIterator[AsyncSession]:
+    async def writing_briefly(
+        self, within_s: float = SILENCE_S, at_hand: AsyncSession | None = None
+    ) -> AsyncIterator[AsyncSession]:
         """As `writing`, and neither side waits for the other's next word: a COMMIT or its answer that goes astray would
         leave the move's row locked, or the fence shut. The connection ends then, and the outcome is unknown.
+
+        `at_hand`: a session to do it in.
         """
         deadline: asyncio.TimerHandle | None = None
         try:
-            async with self.writing() as session:
+            async with self._sessions() if at_hand is None else nullcontext(at_hand) as session:
                 driver = (await (await session.connection()).get_raw_connection()).driver_connection
                 assert driver is not None  # noqa: S101 - it was connected just now
                 # Not asyncio.timeout: a driver that is cancelled waits for the server to say that it has heard so.
                 deadline = asyncio.get_running_loop().call_later(within_s, driver.terminate)
-                await session.execute(_LET_GO, {"within": f"{within_s * 1000:.0f}ms"})
+                if at_hand is None:
+                    await session.execute(_LET_GO, {"within": f"{within_s * 1000:.0f}ms"})
                 yield session
+                await session.commit()
         finally:
             if deadline is not None:
                 deadline.cancel()
+
+    @asynccontextmanager
+    async def at_hand(self) -> AsyncIterator[AsyncSession]:
+        """A transaction that has begun and holds nothing, for `writing_briefly`: one that must not wait for its beginning.
+
+        The server ends it when nothing is done in it for as long as a cut-over may take.
+        """
+        async with self._sessions() as session:
+            await session.execute(_LET_GO, {"within": f"{2 * SILENCE_S * 1000:.0f}ms"})
+            yield session
 
     async def get(self, move_id: UUID) -> Move:
         async with self._sessions() as session:

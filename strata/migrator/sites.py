@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 
 from strata.migrator.copy_sessions import Warrant
 from strata.migrator.errors import FailedOverError
+from strata.migrator.fence import APPROVED
 from strata.migrator.moves import Move, Place
 from strata.migrator.tables import Home
 from strata.platform.database.addresses import libpq
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
 
     from strata.tenancy.catalog.registry import Registry
 
-_APPROVED = "SELECT c.timeline = left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM strata.cell c"
-_HOLD = f"SELECT ({_APPROVED}), strata.hold_attempt($1, $2)"
+_HOLD = f"SELECT ({APPROVED}), strata.hold_attempt($1, $2)"
 _OLDER_BACK_ENDS = """
 SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
 WHERE starts_with(application_name, $1) AND application_name <> $2 AND pid <> pg_backend_pid()
@@ -64,7 +64,7 @@ class End(msgspec.Struct, frozen=True):
     async def require_approved(self) -> None:
         """FailedOverError when the server runs on a timeline that the cell does not know."""
         async with self.admin() as connection:
-            if not await connection.fetchval(_APPROVED):
+            if not await connection.fetchval(APPROVED):
                 raise FailedOverError(self.place.cell)
 
     async def is_there(self) -> bool:

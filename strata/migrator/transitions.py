@@ -6,11 +6,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
-from sqlalchemy import case, delete, select, update
+from sqlalchemy import case, delete, exists, insert, inspect, literal, select, true, update
+from sqlalchemy.orm import aliased
 
 from strata.migrator.errors import SupersededError
-from strata.migrator.models import MoveRow
-from strata.migrator.moves import Failure, Move, Place, append_event, as_move
+from strata.migrator.models import MoveEventRow, MoveRow
+from strata.migrator.moves import Failure, Move, Place, as_move
 from strata.migrator.phases import (
     AT_THE_FLIP,
     BEFORE_THE_FLIP,
@@ -23,14 +24,20 @@ from strata.migrator.phases import (
     resumes_in,
 )
 from strata.platform.errors import StrataError
-from strata.tenancy.catalog.audit import SYSTEM, record
-from strata.tenancy.catalog.tables import CellRow, PlacementRow
+from strata.tenancy.catalog.audit import SYSTEM, entry
+from strata.tenancy.catalog.tables import AuditRow, CellRow, PlacementRow
 from strata.tenancy.events.tables import OutboxRemainderRow
 from strata.tenancy.model import Holder
 from strata.tenancy.provisioning.exclusion import release
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
+    from sqlalchemy import CTE, ColumnElement, Insert, Select
     from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.sql.dml import ReturningUpdate
+
+    from strata.tenancy.catalog.tables import CatalogModel
 
 COPIES_AGAIN = frozenset({Phase.COPYING, Phase.CATCHING_UP, Phase.VERIFYING, Phase.READY})
 _FULFILLED = {
@@ -40,6 +47,7 @@ _FULFILLED = {
 }
 """A wish stands until one of these; `retry` and `accept-loss` are fulfilled by whatever comes next."""
 _AT_ONCE = frozenset({Wish.RETRY, Wish.ACCEPT_LOSS})
+_NOBODYS = -1
 _AUDITED = FINISHED | {Phase.RETAINING, Phase.WITHDRAWING, Phase.FAILED}
 
 
@@ -89,33 +97,25 @@ def _reason(error: Exception) -> dict[str, Any]:
 
 
 async def compare_and_set(session: AsyncSession, before: Move, advance: Advance) -> Move:
-    """Write the transition when `before` still stands at its attempt; SupersededError when it does not."""
+    """Write the transition when `before` still stands at its attempt; SupersededError when it does not.
+
+    In one statement, since a tenant waits for its flip. To be committed only if this returns.
+    """
     _allowed(before, advance)
-    row = await session.scalar(
-        update(MoveRow)
-        .where(MoveRow.id == before.id, MoveRow.phase == before.phase, MoveRow.attempt == before.attempt)
-        .values(**_columns(before, advance))
-        .returning(MoveRow)
-    )
-    if row is None:
+    found = (await session.execute(_statement(before, advance, before.attempt))).one_or_none()
+    row, placed = (None, False) if found is None else found
+    if row is None or not placed:
         raise SupersededError(before.id, before.attempt)
-    if advance.flip is not None:
-        await _flip(session, row, advance.flip)
     if advance.cell_gone is not None:
         await _forget_cell(session, advance.cell_gone)
-    append_event(session, row, SYSTEM, advance.what, advance.detail)
-    if advance.phase in _AUDITED:
-        record(
-            session,
-            SYSTEM,
-            f"tenant.move.{advance.phase.value.replace('_', '-')}",
-            before.slug,
-            tenant_id=before.tenant_id,
-            detail={"move": str(before.id), "from": str(before.source), "to": str(before.target), **advance.detail},
-        )
     if advance.phase in FINISHED:
         await release(session, Holder.MOVE, str(before.id))
     return as_move(row, before.slug)
+
+
+async def rehearse(session: AsyncSession, before: Move, advance: Advance) -> None:
+    """Have the statement compiled here and planned there, with a number that no attempt has: it changes nothing."""
+    await session.execute(_statement(before, advance, _NOBODYS))
 
 
 def has_happened(before: Move, advance: Advance, now: Move) -> bool:
@@ -170,21 +170,55 @@ def _columns(before: Move, advance: Advance) -> dict[str, Any]:
     return columns
 
 
-async def _flip(session: AsyncSession, row: MoveRow, flip: Flip) -> None:
+def _statement(before: Move, advance: Advance, attempt: int) -> Select[MoveRow, bool]:
+    """The move, its event, its audit row and the tenant's placement; `placed` is false when that was not as it should be."""
+    moved = (
+        update(MoveRow)
+        .where(MoveRow.id == before.id, MoveRow.phase == before.phase, MoveRow.attempt == attempt)
+        .values(**_columns(before, advance))
+        .returning(MoveRow)
+        .cte("moved")
+    )
+    event = {"actor": SYSTEM, "what": advance.what, "detail": msgspec.to_builtins(advance.detail)}
+    told = [_told_of(moved, MoveEventRow, event, move_id="id", attempt="attempt", phase="phase").cte("told")]
+    if advance.phase in _AUDITED:
+        action = f"tenant.move.{advance.phase.value.replace('_', '-')}"
+        detail = {"move": str(before.id), "from": str(before.source), "to": str(before.target), **advance.detail}
+        audit = entry(SYSTEM, action, before.slug, tenant_id=before.tenant_id, detail=detail)
+        told.append(_told_of(moved, AuditRow, audit).cte("audited"))
+    placed: ColumnElement[bool] = true()
+    if advance.flip is not None:
+        placed = exists(select(_placed(moved, advance.flip).cte("placed").c.tenant_id))
+    return select(aliased(MoveRow, moved), placed.label("placed")).add_cte(*told)
+
+
+def _told_of(moved: CTE, table: type[CatalogModel], values: dict[str, Any], **taken: str) -> Insert:
+    """A row for the move that was written, if it was; `taken` are columns of its own."""
+    columns = inspect(table).columns
+    given = select(
+        *(moved.c[name] for name in taken.values()),
+        *(literal(value, columns[name].type) for name, value in values.items()),
+    )
+    return insert(table).from_select([*taken, *values], given.select_from(moved), include_defaults=False)
+
+
+def _placed(moved: CTE, flip: Flip) -> ReturningUpdate[tuple[UUID]]:
     """The placement, by compare-and-set on the epoch that it had when the cut-over began."""
-    cell_id = await session.scalar(select(CellRow.id).where(CellRow.name == flip.to.cell))
-    flipped = await session.scalars(
+    return (
         update(PlacementRow)
         .where(
-            PlacementRow.tenant_id == row.tenant_id,
+            PlacementRow.tenant_id == moved.c.tenant_id,
             PlacementRow.epoch == flip.epoch_before,
-            PlacementRow.epoch < row.epoch,
+            PlacementRow.epoch < moved.c.epoch,
         )
-        .values(cell_id=cell_id, tier=flip.to.tier, schema_name=flip.to.schema_name, epoch=row.epoch)
+        .values(
+            cell_id=select(CellRow.id).where(CellRow.name == flip.to.cell).scalar_subquery(),
+            tier=flip.to.tier,
+            schema_name=flip.to.schema_name,
+            epoch=moved.c.epoch,
+        )
         .returning(PlacementRow.tenant_id)
     )
-    if flipped.first() is None:
-        raise SupersededError(row.id, row.attempt)
 
 
 async def _forget_cell(session: AsyncSession, name: str) -> None:

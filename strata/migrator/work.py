@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -19,6 +20,8 @@ from strata.migrator.streams import Direction, Streams, stream_name
 from strata.platform.errors import StrataError
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
     from strata.migrator.moves import Move, Moves
     from strata.migrator.sites import End, Sites
     from strata.platform.settings import MigratorSettings
@@ -57,6 +60,16 @@ class Surroundings:
         """Whether events of the tenant, written before the epoch, still wait in the old home."""
 
 
+class Crossed(msgspec.Struct, frozen=True):
+    """What a crossing leaves for the flip, and what is to be closed when the tenant has been let in."""
+
+    shut_at: float
+    """When the fence was shut, by the monotonic clock."""
+    at_hand: AsyncSession
+    """In the catalog, for the flip."""
+    connections: AsyncExitStack
+
+
 class Work:
     def __init__(self, move: Move, around: Surroundings, source: End, target: End) -> None:
         self.move = move
@@ -71,8 +84,8 @@ class Work:
         self.called_off = 0
         """Cut-overs in this reign."""
         self.copies = 0
-        self.shut_at: float | None = None
-        """When, by the monotonic clock, the fence of a cut-over that has flipped was shut."""
+        self.crossed: Crossed | None = None
+        """From the opening of the new home until the tenant has been told."""
         self._news = asyncio.Condition()
         self._told: set[asyncio.Task[None]] = set()
 
@@ -165,6 +178,11 @@ class Work:
     async def fence_off(self, end: End) -> None:
         if self.is_made(end) and await end.is_there() and not await end.stamp():
             raise SupersededError(self.move.id, self.move.attempt)
+
+    async def let_crossing_go(self) -> None:
+        if self.crossed is not None:
+            crossed, self.crossed = self.crossed, None
+            await crossed.connections.aclose()
 
     async def look_again(self) -> None:
         """After a cell has been made: what is known of the ends was read before."""

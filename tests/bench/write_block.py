@@ -165,6 +165,7 @@ async def _cut_over(runtime: Runtime, tenant: BenchTenant, to: Tier, load: Stead
         "write_block_ms": moved.write_block_ms,
         "called_off": sum(event.what == "called off" for event in events),
         "move_s": round(took_s, 3),
+        "times_ms": flip.detail["times_ms"],
         **await load.window(flipped_ns - _AROUND_NS, flipped_ns + _AROUND_NS),
     }
 

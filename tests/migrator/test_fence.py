@@ -17,6 +17,7 @@ from tests.builders.moving import Movers
 from tests.builders.platform import SECOND_CELL, Tenantry, admin_of
 
 OLD, NEW, LATER = 1_000_001, 1_000_002, 1_000_003
+REIGN = 1_000_000
 E_NEXT = 500_000
 
 
@@ -37,18 +38,37 @@ async def row(cell: asyncpg.Connection, tenant: TenantContext) -> tuple[str, int
     return found["state"], found["epoch"], found["attempt"]
 
 
+async def stamp(cell: asyncpg.Connection, tenant: TenantContext) -> None:
+    """As a worker does that takes a move."""
+    await cell.execute(
+        "INSERT INTO strata.move_attempt VALUES ($1, $2) ON CONFLICT (tenant_id) DO NOTHING", tenant.id, REIGN
+    )
+
+
+async def shut(cell: asyncpg.Connection, tenant: TenantContext, epoch: int, attempt: int) -> None:
+    await stamp(cell, tenant)
+    assert await fence.close_source(cell, tenant.id, epoch, attempt, reign=REIGN)
+
+
+async def open_target(
+    cell: asyncpg.Connection, tenant: TenantContext, epoch: int, attempt: int, *, same_cell: bool
+) -> None:
+    await stamp(cell, tenant)
+    assert await fence.open_target(cell, tenant.id, "shared", epoch, attempt, same_cell=same_cell, reign=REIGN)
+
+
 async def test_closing_late_after_the_source_was_reopened(cell: asyncpg.Connection, tenant: TenantContext) -> None:
     """The worker slept between `begin` and `close_source`: there was nothing to reopen, and yet it must not close now."""
     epoch = tenant.placement.epoch
     await fence.reopen_source(cell, tenant.id, "shared", epoch, NEW)
     with pytest.raises(CalledOffError):
-        await fence.close_source(cell, tenant.id, epoch, OLD)
+        await shut(cell, tenant, epoch, OLD)
     assert await row(cell, tenant) == ("active", epoch, NEW)
 
 
 async def test_reopening_late_after_another_attempt_has_closed(cell: asyncpg.Connection, tenant: TenantContext) -> None:
     epoch = tenant.placement.epoch
-    await fence.close_source(cell, tenant.id, epoch, LATER)
+    await shut(cell, tenant, epoch, LATER)
     await fence.reopen_source(cell, tenant.id, "shared", epoch, NEW)
     assert await row(cell, tenant) == ("moving", epoch, LATER)
 
@@ -68,7 +88,7 @@ async def test_what_was_shut_by_an_attempt_that_is_over_opens_again(
     cell: asyncpg.Connection, tenant: TenantContext
 ) -> None:
     epoch = tenant.placement.epoch
-    await fence.close_source(cell, tenant.id, epoch, NEW)
+    await shut(cell, tenant, epoch, NEW)
     await fence.reopen_shut(cell, tenant.id, epoch, NEW)
     assert (await row(cell, tenant))[0] == "moving", "by the attempt that stands"
     await fence.reopen_shut(cell, tenant.id, epoch, LATER)
@@ -99,7 +119,7 @@ async def test_the_kept_home_opens_as_it_was_left(
     cell: asyncpg.Connection, tenant: TenantContext, schema: str, left_at: int, by: int, opens: bool
 ) -> None:
     epoch = tenant.placement.epoch
-    await fence.close_source(cell, tenant.id, epoch, NEW)
+    await shut(cell, tenant, epoch, NEW)
     await fence.retire(cell, tenant.id, epoch)
     assert await fence.open_kept(cell, tenant.id, schema, epoch + left_at, E_NEXT, by) is opens
     assert (await row(cell, tenant))[:2] == (("active", E_NEXT) if opens else ("moved", epoch))
@@ -108,7 +128,7 @@ async def test_the_kept_home_opens_as_it_was_left(
 
 
 async def test_draining_a_fence_that_somebody_else_has_shut(cell: asyncpg.Connection, tenant: TenantContext) -> None:
-    await fence.close_source(cell, tenant.id, tenant.placement.epoch, NEW)
+    await shut(cell, tenant, tenant.placement.epoch, NEW)
     with pytest.raises(asyncpg.PostgresError) as refused:
         await fence.drain(cell, tenant.id, OLD)
     assert refused.value.sqlstate == "SM007"
@@ -117,13 +137,13 @@ async def test_draining_a_fence_that_somebody_else_has_shut(cell: asyncpg.Connec
 
 async def test_opening_a_target_late(movers: Movers, tenant: TenantContext, cell: asyncpg.Connection) -> None:
     async with admin_of(movers.runtime, SECOND_CELL) as target:
-        await fence.open_target(target, tenant.id, "shared", E_NEXT + 1, NEW, same_cell=False)
+        await open_target(target, tenant, E_NEXT + 1, NEW, same_cell=False)
         with pytest.raises(CalledOffError):
-            await fence.open_target(target, tenant.id, "shared", E_NEXT, OLD, same_cell=False)
+            await open_target(target, tenant, E_NEXT, OLD, same_cell=False)
         assert await row(target, tenant) == ("active", E_NEXT + 1, NEW)
     with pytest.raises(CalledOffError):
         # In one cell the row is the source's, and it is not shut.
-        await fence.open_target(cell, tenant.id, "shared", E_NEXT, NEW, same_cell=True)
+        await open_target(cell, tenant, E_NEXT, NEW, same_cell=True)
 
 
 async def test_retiring_finds_the_epoch_that_is_over_and_no_other(
@@ -154,3 +174,33 @@ async def test_nothing_is_deleted_where_the_tenant_lives(movers: Movers, tenant:
     async with end.admin() as connection, connection.transaction():
         with pytest.raises(StillLivedInError):
             await _guard(connection, end)
+
+
+async def test_a_rehearsal_changes_nothing(cell: asyncpg.Connection, movers: Movers, tenant: TenantContext) -> None:
+    epoch = tenant.placement.epoch
+    await stamp(cell, tenant)
+    assert await fence.close_source(cell, tenant.id, epoch, NEW, reign=REIGN, rehearse=True)
+    await fence.drain(cell, tenant.id, NEW, rehearse=True)
+    assert (await row(cell, tenant))[:2] == ("active", epoch)
+    await shut(cell, tenant, epoch, NEW)
+    assert await fence.open_target(cell, tenant.id, "shared", E_NEXT, NEW, same_cell=True, reign=REIGN, rehearse=True)
+    assert (await row(cell, tenant))[:2] == ("moving", epoch)
+    async with admin_of(movers.runtime, SECOND_CELL) as target:
+        await stamp(target, tenant)
+        assert await fence.open_target(
+            target, tenant.id, "shared", E_NEXT, NEW, same_cell=False, reign=REIGN, rehearse=True
+        )
+        assert await target.fetch("SELECT FROM strata.fence WHERE tenant_id = $1", tenant.id) == []
+
+
+async def test_an_attempt_that_is_over_neither_shuts_nor_opens(cell: asyncpg.Connection, tenant: TenantContext) -> None:
+    await stamp(cell, tenant)
+    epoch = tenant.placement.epoch
+    for act in (
+        fence.close_source(cell, tenant.id, epoch, NEW, reign=REIGN - 1),
+        fence.open_target(cell, tenant.id, "shared", E_NEXT, NEW, same_cell=True, reign=REIGN - 1),
+    ):
+        with pytest.raises(asyncpg.PostgresError) as refused:
+            await act
+        assert refused.value.sqlstate == "SM007"
+    assert (await row(cell, tenant))[:2] == ("active", epoch)

@@ -66,7 +66,9 @@ async def test_a_fence_that_a_dead_rollback_has_left_shut_is_opened_again(
         await movers.until(move, Phase.RETAINING)
     retained = await movers.desk.moves.get(move.id)
     async with admin_of(movers.runtime, SECOND_CELL) as admin:
-        await fence.close_source(admin, context.id, retained.target_epoch or 0, retained.attempt)
+        await fence.close_source(
+            admin, context.id, retained.target_epoch or 0, retained.attempt, reign=retained.attempt
+        )
     await movers.desk.ask(move.id, Wish.COMPLETE, ACTOR)
     assert (await movers.work(move)).phase is Phase.COMPLETED
 

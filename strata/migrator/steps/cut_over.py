@@ -18,21 +18,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, ClassVar
 
 import asyncpg
+import msgspec
 
 from strata.migrator import fence
-from strata.migrator.errors import CalledOffError
+from strata.migrator.errors import CalledOffError, FailedOverError
 from strata.migrator.faults import reached
 from strata.migrator.phases import Phase
 from strata.migrator.sequences import advance_sequences
 from strata.migrator.streams import Direction
-from strata.migrator.transitions import Advance, Flip
+from strata.migrator.transitions import Advance, Flip, rehearse
+from strata.migrator.work import Crossed
 
 if TYPE_CHECKING:
-    from strata.migrator.sites import End
-    from strata.migrator.tables import TenantTables
     from strata.migrator.work import Work
 
 _PAUSE_S = 0.25
@@ -47,10 +48,7 @@ class CutOver:
         """All that can be checked was checked in `ready`: here the tenant waits."""
 
     async def run(self, work: Work) -> Advance:
-        crossing = Crossing(work, Direction.OUT, work.move.source_epoch)
-        await crossing.cross()
-        flip = Flip(work.move.target, work.move.source_epoch)
-        return Advance(Phase.RETAINING, "flipped", flip=flip, detail=crossing.told())
+        return await Crossing(work, Direction.OUT, work.move.source_epoch).cross(Phase.RETAINING, "flipped")
 
     async def compensate(self, work: Work) -> None:
         await undo(work, Direction.OUT, work.move.source_epoch)
@@ -63,18 +61,23 @@ class Crossing:
         self._work = work
         self._direction = direction
         self._epoch_before = epoch_before
+        self._origin, self._destination = work.streams.ends_of(direction)
         self._begun = time.monotonic()
         self._times_ms: dict[str, float] = {}
 
-    async def cross(self) -> None:
+    async def cross(self, into: Phase, what: str) -> Advance:
+        """All but the flip itself: what it is to be."""
         work, move = self._work, self._work.move
-        origin, destination = work.streams.ends_of(self._direction)
         replay = await work.streams.replay(move, self._direction)
         tables = await work.streams.tables(self._direction)
+        flip = Advance(into, what, flip=Flip(self._destination.place, self._epoch_before))
         point = move.phase.value
-        async with origin.admin() as old, destination.admin() as new:
-            await old.execute(f"SET lock_timeout = {work.settings.lock_deadline_ms:d}")
-            await new.execute(f"SET lock_timeout = {work.settings.lock_deadline_ms:d}")
+        async with AsyncExitStack() as stack:
+            old = await stack.enter_async_context(self._origin.admin())
+            new = await stack.enter_async_context(self._destination.admin())
+            at_hand = await stack.enter_async_context(work.around.moves.at_hand())
+            await self._rehearse(old, new)
+            await rehearse(at_hand, move, flip)
             self._begun = time.monotonic()
             await self._within_the_lock(self._close(old))
             await reached(f"{point}.closed")
@@ -89,38 +92,47 @@ class Crossing:
                 raise CalledOffError(late, self._pause_s()) from None
             self._mark("apply")
             await reached(f"{point}.applied")
-            await self._open(old, new, tables, destination)
+            if tables.sequences:
+                await advance_sequences(old, new, tables, self._destination.home)
+            await self._open(new)
             self._mark("open")
             await reached(f"{point}.opened")
             if old.is_closed() or new.is_closed():
                 # Whoever is failed over now may not have heard of its fence. To be told so costs the tenant no round trip.
                 gone = "A server went away between the opening of the new home and the flip."
                 raise CalledOffError(gone, self._pause_s())
+            # To close them takes as long as an act does: not before the tenant has been let in.
+            work.crossed = Crossed(self._begun, at_hand, stack.pop_all())
+        return msgspec.structs.replace(flip, detail={"times_ms": dict(self._times_ms)})
 
-    async def _close(self, old: asyncpg.Connection) -> None:
-        work = self._work
-        origin, _ = work.streams.ends_of(self._direction)
-        async with old.transaction():
-            await origin.hold(old)
-            await fence.close_source(old, work.move.tenant_id, self._epoch_before, work.move.attempt)
+    async def _rehearse(self, old: asyncpg.Connection, new: asyncpg.Connection) -> None:
+        for connection in (old, new):
+            await connection.execute(f"SET lock_timeout = {self._work.settings.lock_deadline_ms:d}")
+        await self._close(old, rehearse=True)
+        await fence.drain(old, self._work.move.tenant_id, self._work.move.attempt, rehearse=True)
+        await self._open(new, rehearse=True)
 
-    async def _open(
-        self, old: asyncpg.Connection, new: asyncpg.Connection, tables: TenantTables, destination: End
-    ) -> None:
-        move = self._work.move
-        if tables.sequences:
-            await advance_sequences(old, new, tables, destination.home)
+    async def _close(self, old: asyncpg.Connection, *, rehearse: bool = False) -> None:
+        move, origin = self._work.move, self._origin
+        if not await fence.close_source(
+            old, move.tenant_id, self._epoch_before, move.attempt, reign=origin.attempt, rehearse=rehearse
+        ):
+            raise FailedOverError(origin.place.cell)
+
+    async def _open(self, new: asyncpg.Connection, *, rehearse: bool = False) -> None:
+        move, destination = self._work.move, self._destination
         assert move.epoch is not None  # noqa: S101 - whoever entered this phase has set it
-        async with new.transaction():
-            await destination.hold(new)
-            await fence.open_target(
-                new,
-                move.tenant_id,
-                destination.home.schema_name,
-                move.epoch,
-                move.attempt,
-                same_cell=move.in_one_cell,
-            )
+        if not await fence.open_target(
+            new,
+            move.tenant_id,
+            destination.home.schema_name,
+            move.epoch,
+            move.attempt,
+            same_cell=move.in_one_cell,
+            reign=destination.attempt,
+            rehearse=rehearse,
+        ):
+            raise FailedOverError(destination.place.cell)
 
     async def _within_the_lock(self, act: Awaitable[object]) -> None:
         try:
@@ -134,11 +146,6 @@ class Crossing:
 
     def _mark(self, what: str) -> None:
         self._times_ms[what] = round((time.monotonic() - self._begun) * 1000, 3)
-
-    def told(self) -> dict[str, object]:
-        """When each act was done, in milliseconds since the fence began to close."""
-        self._work.shut_at = self._begun
-        return {"times_ms": dict(self._times_ms)}
 
 
 async def undo(work: Work, direction: Direction, epoch_before: int) -> None:
@@ -157,3 +164,4 @@ async def undo(work: Work, direction: Direction, epoch_before: int) -> None:
         async with destination.shutting() as new:
             await fence.retire(new, work.move.tenant_id, work.move.epoch)
     work.called_off += 1
+    await work.let_crossing_go()

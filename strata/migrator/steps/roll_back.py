@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, ClassVar
 from strata.migrator.phases import Phase
 from strata.migrator.steps.cut_over import Crossing, undo
 from strata.migrator.streams import Direction
-from strata.migrator.transitions import Advance, Flip
 
 if TYPE_CHECKING:
+    from strata.migrator.transitions import Advance
     from strata.migrator.work import Work
 
 
@@ -21,11 +21,7 @@ class RollBack:
         """Checked while retaining: here the tenant waits."""
 
     async def run(self, work: Work) -> Advance:
-        epoch_before = left_at(work)
-        crossing = Crossing(work, Direction.BACK, epoch_before)
-        await crossing.cross()
-        flip = Flip(work.move.source, epoch_before)
-        return Advance(Phase.WITHDRAWING, "flipped back", flip=flip, detail=crossing.told())
+        return await Crossing(work, Direction.BACK, left_at(work)).cross(Phase.WITHDRAWING, "flipped back")
 
     async def compensate(self, work: Work) -> None:
         await undo(work, Direction.BACK, left_at(work))

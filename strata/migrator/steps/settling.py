@@ -30,9 +30,9 @@ WHERE slot_type = 'physical' AND NOT active AND restart_lsn < $1::text::pg_lsn
 async def say_so(work: Work) -> None:
     """First of all: who waits in this process and others finds the new home by asking the catalog, and asks it now."""
     await work.around.arrivals.opened(work.move.tenant_id)
-    if work.shut_at is not None:
-        write_block_ms: float | None = round((time.monotonic() - work.shut_at) * 1000, 1)
-        work.shut_at = None
+    if work.crossed is not None:
+        write_block_ms: float | None = round((time.monotonic() - work.crossed.shut_at) * 1000, 1)
+        await work.let_crossing_go()
     elif work.move.write_block_ms is None:
         # Whoever flipped has died: a little more than it would have said.
         write_block_ms = await work.around.moves.latest_crossing_ms(work.move)
