@@ -30,6 +30,8 @@ _WRITES = requires(Permission.STAFF_MOVES_WRITE)
 class Neighbourhood(msgspec.Struct, frozen=True):
     findings: list[Finding]
     advice: list[Advice]
+    """What waits for a decision."""
+    decided: list[Advice]
     loads: list[Loaded]
     slow_statements: list[SlowStatement]
 
@@ -46,7 +48,13 @@ class NeedsAPersonError(ConflictError):
 
 
 async def look(book: NeighbourBook) -> Neighbourhood:
-    return Neighbourhood(await book.findings(), await book.advice(), await book.loads(), await book.slow_statements())
+    return Neighbourhood(
+        await book.findings(),
+        await book.advice(),
+        await book.decided(),
+        await book.loads(),
+        await book.slow_statements(),
+    )
 
 
 async def carry_out(book: NeighbourBook, entitlements: EntitlementDesk, desk: Desk, advice_id: UUID, who: str) -> str:
@@ -61,13 +69,12 @@ async def carry_out(book: NeighbourBook, entitlements: EntitlementDesk, desk: De
         done = f"{advice.tenant} moves to {move.target.tier.value}: strata migrate watch {advice.tenant}."
     else:
         raise NeedsAPersonError(advice)
-    await book.decide(advice_id, AdviceState.CARRIED_OUT, who)
+    await book.decide(advice, AdviceState.CARRIED_OUT, who)
     return done
 
 
 async def dismiss(book: NeighbourBook, advice_id: UUID, who: str) -> None:
-    await book.proposed(advice_id)
-    await book.decide(advice_id, AdviceState.DISMISSED, who)
+    await book.decide(await book.proposed(advice_id), AdviceState.DISMISSED, who)
 
 
 @get("/staff/v1/neighbours", opt=_READS, summary="Who loads the cells", tags=["Staff"], include_in_schema=False)

@@ -8,12 +8,13 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import Select, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 
 from strata.platform.errors import ConflictError, NotFoundError
 from strata.platform.ids import new_id
+from strata.tenancy.catalog.audit import record
 from strata.tenancy.catalog.tables import TenantRow
 from strata.tenancy.neighbours.advice import NewAdvice
 from strata.tenancy.neighbours.detector import Found, Verdict
@@ -44,6 +45,7 @@ class Advice(msgspec.Struct, frozen=True):
     action: dict[str, Any]
     state: AdviceState
     made_at: datetime
+    decided_at: datetime | None
     decided_by: str | None
 
 
@@ -78,6 +80,7 @@ class AdviceDecidedError(ConflictError):
 class NeighbourBook:
     def __init__(self, catalog: AsyncEngine) -> None:
         self._catalog = catalog
+        self._sessions = async_sessionmaker(catalog)
 
     async def note(self, cell: str, found: Found) -> None:
         now = datetime.now(UTC)
@@ -198,12 +201,15 @@ class NeighbourBook:
             rows = (await connection.execute(query)).all()
         return [Finding(row[0], row[1], Verdict(row[2]), *row[3:]) for row in rows]
 
-    async def advice(self, *, proposed_only: bool = True, limit: int = 50) -> list[Advice]:
-        query = _ADVICE.order_by(AdviceRow.made_at.desc(), AdviceRow.id).limit(limit)
-        if proposed_only:
-            query = query.where(AdviceRow.state == AdviceState.PROPOSED)
-        async with self._catalog.connect() as connection:
-            return [_advice(row) for row in await connection.execute(query)]
+    async def advice(self, limit: int = 50) -> list[Advice]:
+        """What waits for a decision."""
+        query = _ADVICE.where(AdviceRow.state == AdviceState.PROPOSED)
+        return await self._advice(query.order_by(AdviceRow.made_at.desc(), AdviceRow.id).limit(limit))
+
+    async def decided(self, limit: int = 10) -> list[Advice]:
+        """What was done about earlier ones, the last decision first."""
+        query = _ADVICE.where(AdviceRow.state != AdviceState.PROPOSED)
+        return await self._advice(query.order_by(AdviceRow.decided_at.desc(), AdviceRow.id).limit(limit))
 
     async def proposed(self, advice_id: UUID) -> Advice:
         """Raises NotFoundError, AdviceDecidedError."""
@@ -218,13 +224,18 @@ class NeighbourBook:
             raise AdviceDecidedError(detail)
         return found
 
-    async def decide(self, advice_id: UUID, state: AdviceState, actor: str) -> None:
-        async with self._catalog.begin() as connection:
-            await connection.execute(
+    async def decide(self, advice: Advice, state: AdviceState, actor: str) -> None:
+        async with self._sessions.begin() as session:
+            tenant_id = await session.scalar(
                 update(AdviceRow)
-                .where(AdviceRow.id == advice_id, AdviceRow.state == AdviceState.PROPOSED)
+                .where(AdviceRow.id == advice.id, AdviceRow.state == AdviceState.PROPOSED)
                 .values(state=state, decided_at=func.now(), decided_by=actor)
+                .returning(AdviceRow.tenant_id)
             )
+            # None: somebody else was quicker, and it is that decision which is kept.
+            if tenant_id is not None:
+                detail: dict[str, object] = {"advice": str(advice.id), "kind": advice.kind.value, **advice.action}
+                record(session, actor, _ACTIONS[state], advice.tenant, tenant_id=tenant_id, detail=detail)
 
     async def loads(self) -> list[Loaded]:
         figures = [func.sum(getattr(LoadRow, name)).label(name) for name in _FIGURES]
@@ -296,6 +307,10 @@ class NeighbourBook:
                 .values(explained_at=func.now(), plan=plan)
             )
 
+    async def _advice(self, query: Select[Any]) -> list[Advice]:
+        async with self._catalog.connect() as connection:
+            return [_advice(row) for row in await connection.execute(query)]
+
     async def purge(self) -> None:
         before = datetime.now(UTC) - _KEPT
         async with self._catalog.begin() as connection:
@@ -303,6 +318,7 @@ class NeighbourBook:
             await connection.execute(delete(FindingRow).where(FindingRow.ended_at < before))
 
 
+_ACTIONS = {AdviceState.CARRIED_OUT: "advice.carry-out", AdviceState.DISMISSED: "advice.dismiss"}
 _FIGURES = ("connections", "statements", "rows_touched", "waits_s", "cpu_estimate", "memory_estimate_bytes")
 _ADVICE = select(
     AdviceRow.id,
@@ -312,9 +328,10 @@ _ADVICE = select(
     AdviceRow.action,
     AdviceRow.state,
     AdviceRow.made_at,
+    AdviceRow.decided_at,
     AdviceRow.decided_by,
 ).join(TenantRow, TenantRow.id == AdviceRow.tenant_id)
 
 
 def _advice(row: Sequence[Any]) -> Advice:
-    return Advice(row[0], row[1], AdviceKind(row[2]), row[3], row[4], AdviceState(row[5]), row[6], row[7])
+    return Advice(row[0], row[1], AdviceKind(row[2]), row[3], row[4], AdviceState(row[5]), *row[6:])

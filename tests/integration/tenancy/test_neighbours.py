@@ -2,63 +2,26 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
 import pytest
 from sqlalchemy import text
 
 from strata.app import StrataApp, create_app
 from strata.console.neighbours import NeedsAPersonError, carry_out, look
 from strata.migrator.phases import Phase
+from strata.platform.paging import Paging
 from strata.runtime import Runtime
-from strata.tenancy.context import TenantContext
+from strata.tenancy.audit.entries import EntryFilter
+from strata.tenancy.catalog.audit_chain import list_entries
 from strata.tenancy.model import Tier
 from strata.tenancy.neighbours.book import AdviceDecidedError, NeighbourBook
 from strata.tenancy.neighbours.detector import Found, Verdict
 from strata.tenancy.neighbours.explaining import Explainer, wanted_index
-from strata.tenancy.neighbours.tables import AdviceKind
-from strata.tenancy.neighbours.watching import NeighbourWatch
-from strata.tenancy.usage.meter import UsageMeter
+from strata.tenancy.neighbours.tables import AdviceKind, AdviceState
 from strata.tenancy.usage.statements import Slow, fingerprint, without_literals
 from tests.builders.http import client_of, token_for_staff
 from tests.builders.inventory import stocked
+from tests.builders.neighbours import noisy
 from tests.builders.platform import Tenantry
-
-WINDOW_S = 2.0
-
-
-class Watched:
-    """A process's watch, whose windows the test ends."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self.meter = UsageMeter()
-        self.watch = NeighbourWatch(self.meter, runtime.contexts, runtime.neighbours, runtime.settings.usage)
-        # Its own clock is not wanted here.
-        self.meter.on_use.clear()
-
-    async def window(self, cell: str, took_ns: dict[UUID, int], *, statements: int = 20, requests: int = 40) -> None:
-        for tenant_id, nanoseconds in took_ns.items():
-            load = self.meter.loads.get((cell, tenant_id)) or self.meter._new_load(cell, tenant_id)
-            load.statements += statements
-            load.database_ns += nanoseconds
-            tally = self.meter.tally(tenant_id)
-            tally.requests += requests
-            tally.compute_ns += 2 * nanoseconds
-        await self.watch.window(WINDOW_S)
-
-
-async def noisy(runtime: Runtime, tenant_on: Tenantry, *, plan: str | None = None) -> tuple[Watched, TenantContext]:
-    """A tenant that does in a window what it did in forty, while its neighbours' statements take five times as long."""
-    watched = Watched(runtime)
-    loud = await tenant_on(Tier.SHARED, plan=plan)
-    neighbours = [await tenant_on(Tier.SHARED) for _ in range(3)]
-    usual = {each.id: 40_000_000 for each in (loud, *neighbours)}
-    for _ in range(30):
-        await watched.window(loud.placement.cell, usual)
-    for _ in range(8):
-        slower = {each.id: 200_000_000 for each in neighbours}
-        await watched.window(loud.placement.cell, {**slower, loud.id: 6_000_000_000})
-    return watched, loud
 
 
 async def test_a_noisy_tenant_is_found_throttled_and_the_advice_is_used_up(
@@ -79,8 +42,15 @@ async def test_a_noisy_tenant_is_found_throttled_and_the_advice_is_used_up(
     done = await carry_out(runtime.neighbours, runtime.entitlements, runtime.desk, ours[0].id, "tests")
     assert "600 requests a minute" in done
     assert (await runtime.contexts.fresh(loud.id)).limits.api_rate_per_minute == 600
+    assert [each.id for each in await runtime.neighbours.decided(1)] == [ours[0].id]
     with pytest.raises(AdviceDecidedError):
         await carry_out(runtime.neighbours, runtime.entitlements, runtime.desk, ours[0].id, "tests")
+    # Decided meanwhile by somebody else: the first decision stands, in the audit too.
+    await runtime.neighbours.decide(ours[0], AdviceState.DISMISSED, "others")
+    audited = await list_entries(runtime.catalog_engine, Paging(50), EntryFilter(subject=loud.slug))
+    assert [(each.actor, each.action) for each in audited.items if each.action.startswith("advice.")] == [
+        ("tests", "advice.carry-out")
+    ]
 
 
 async def test_who_may_have_a_database_of_its_own_is_moved_by_one_command(
