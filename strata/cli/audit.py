@@ -15,7 +15,7 @@ from strata.platform.paging import Page, Paging
 from strata.runtime import Runtime
 from strata.tenancy.audit.chain import ChainBrokenError, ChainedEntry, Verification
 from strata.tenancy.audit.entries import EntryFilter, EntryOut
-from strata.tenancy.audit.export import ExportFormat, exported
+from strata.tenancy.audit.export import ExportFormat, begun, exported
 from strata.tenancy.audit.reading import every_entry, head, list_entries, verify
 from strata.tenancy.catalog import audit_chain
 
@@ -108,7 +108,7 @@ def export_audit(
     """A whole audit to standard output, the oldest entry first."""
 
     async def act(runtime: Runtime) -> None:
-        async for line in exported(await _entries(runtime, slug), form):
+        async for line in exported(await begun(await _entries(runtime, slug)), form):
             sys.stdout.write(line)
 
     perform(act, data_dir)

@@ -58,7 +58,7 @@ class DatabaseUnreachableError(UnavailableError):
 
     def __init__(self) -> None:
         super().__init__(
-            "PostgreSQL does not answer: start it (strata up starts the embedded one), or correct STRATA_DATABASE_URL."
+            "PostgreSQL does not answer: start it (strata up starts the embedded one), or correct its address."
         )
 
 

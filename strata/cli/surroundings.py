@@ -9,9 +9,11 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from strata.cli.whereabouts import settings_for, with_servers
+from strata.platform.errors import StrataError
+from strata.platform.on_demand import loaded
 from strata.platform.settings import Settings
 from strata.runtime import Runtime, open_runtime
 from strata.tenancy.audit.origin import Origin, acting_for
@@ -26,8 +28,23 @@ T = TypeVar("T")
 async def connected(data_dir: Path | None) -> AsyncIterator[Runtime]:
     settings = with_servers(settings_for(data_dir))
     cache = settings.cache.model_copy(update={"redis_timeout_s": _PATIENCE_WITH_REDIS_S})
-    async with open_runtime(settings.model_copy(update={"cache": cache})) as runtime:
-        yield runtime
+    try:
+        async with open_runtime(settings.model_copy(update={"cache": cache})) as runtime:
+            try:
+                yield runtime
+            except Exception as error:  # noqa: BLE001 - raised again, or what it means
+                explained = await loaded("strata.cli.silence:of")(runtime.catalog_url, runtime.registry, error)
+                _raise_instead(explained, error)
+    except StrataError:
+        raise
+    except Exception as error:  # noqa: BLE001 - raised again, or what it means
+        _raise_instead(loaded("strata.cli.silence:at_opening")(settings, error), error)
+
+
+def _raise_instead(explained: StrataError | None, error: Exception) -> NoReturn:
+    if explained is None:
+        raise error
+    raise explained from error
 
 
 def perform(act: Callable[[Runtime], Awaitable[T]], data_dir: Path | None) -> T:

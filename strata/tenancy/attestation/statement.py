@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import strata
 from strata.platform.database.availability import is_unreachable
+from strata.platform.database.connecting import ServerUnreachableError
 from strata.platform.errors import UnavailableError
 from strata.platform.single_flight import SingleFlight
 from strata.platform.tokens import TokenAuthority
@@ -83,6 +84,7 @@ class CannotAttestError(UnavailableError):
 
     def __init__(self, cell: str) -> None:
         super().__init__(f"The database «{cell}» does not answer, and nothing is attested unseen; try again shortly.")
+        self.cell = cell
 
 
 class Attestation:
@@ -115,9 +117,10 @@ class Attestation:
         context = await self._contexts.fresh(tenant_id)
         try:
             checks = await checked(self._registry, context)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (ServerUnreachableError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            # The first names the server's address, which is no tenant's business.
             # InterfaceError: the next word on a connection that was cut in the middle.
-            if isinstance(error, (OSError, asyncpg.InterfaceError)) or is_unreachable(error):
+            if isinstance(error, (ServerUnreachableError, OSError, asyncpg.InterfaceError)) or is_unreachable(error):
                 raise CannotAttestError(context.placement.cell) from error
             raise
         statement = Statement(
