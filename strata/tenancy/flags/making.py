@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from strata.tenancy.flags.conditions import invalid
-from strata.tenancy.flags.model import EVERYBODY, Condition, Flag, Operator, Rule, Segment
+from strata.tenancy.flags.model import EVERYBODY, HASH_VERSION, Condition, Flag, Operator, Rule, Segment
 
 T = TypeVar("T", Flag, Segment)
 
@@ -19,13 +19,13 @@ CANARY_RULE = "canary"
 
 
 def flag_from(key: str, document: object, before: Flag | None) -> Flag:
-    """A flag from what staff wrote. Seeds that are left out stay as they are, or are drawn for a new flag.
+    """A flag from what staff wrote. Seeds and hash version that are left out stay as they are; a new flag gets new ones.
 
     Raises InvalidInputError with the path of what is wrong.
     """
     if not isinstance(document, dict):
         raise invalid("", "A flag is a JSON object.")
-    members: dict[str, Any] = {**_seeds(before), **document}
+    members: dict[str, Any] = {**_draw(before), **document}
     if members.setdefault("key", key) != key:
         raise invalid("/key", f"This is the flag «{key}»: a flag does not change its key.")
     return _converted(members, Flag)
@@ -69,7 +69,8 @@ def _converted(members: dict[str, Any], kind: type[T]) -> T:
         raise invalid(path, f"{path or 'The document'}: {what}.") from None
 
 
-def _seeds(before: Flag | None) -> dict[str, str]:
+def _draw(before: Flag | None) -> dict[str, Any]:
+    """What decides who is within a share: no change of a flag shall draw anew by itself."""
     if before is not None:
-        return {"seed": before.seed, "variant_seed": before.variant_seed}
-    return {"seed": secrets.token_hex(8), "variant_seed": secrets.token_hex(8)}
+        return {"seed": before.seed, "variant_seed": before.variant_seed, "hash_version": before.hash_version}
+    return {"seed": secrets.token_hex(8), "variant_seed": secrets.token_hex(8), "hash_version": HASH_VERSION}

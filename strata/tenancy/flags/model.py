@@ -85,6 +85,11 @@ class Prerequisite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The other flag must give one of these, else this one is off."""
 
 
+def _first_hash_version() -> int:
+    """Of documents without one. A factory, because msgspec leaves out what is equal to a plain default."""
+    return 1
+
+
 class Flag(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     key: Key
     seed: Seed
@@ -92,7 +97,8 @@ class Flag(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     variant_seed: Seed
     """The same for who gets which variant: independent of who is within the share."""
     description: Text = ""
-    hash_version: int = HASH_VERSION
+    hash_version: int = msgspec.field(default_factory=_first_hash_version)
+    """Of who is within a share (tenancy/flags/hashing.py); always written, so that a later one changes nobody's flags."""
     killed: bool = False
     variants: dict[str, Any] = msgspec.field(default_factory=lambda: {"on": True, "off": False})
     """By name, each with its payload: any JSON."""

@@ -10,10 +10,12 @@ from typing import Any
 from uuid import UUID
 
 import mmh3
+import msgspec
 import pytest
 
 from strata.tenancy.flags.hashing import bucket_of
-from strata.tenancy.flags.model import EVERYBODY
+from strata.tenancy.flags.making import flag_from
+from strata.tenancy.flags.model import EVERYBODY, HASH_VERSION, Flag
 from tests.builders.flags import compiled, flag, tenant
 
 TENANTS = [tenant(number) for number in range(20_000)]
@@ -46,6 +48,16 @@ def test_the_hash_is_the_one_written_down() -> None:
     assert bucket_of("seed", "my-flag")(one) == mmh3.hash(text, signed=False) % 10_000
     # A change of this number moves every tenant of every flag: it needs another hash_version.
     assert bucket_of("seed", "my-flag")(one) == 9171
+
+
+def test_the_hash_version_is_stored_with_the_flag_and_no_change_draws_anew() -> None:
+    made = flag_from("labels", {}, None)
+    assert msgspec.to_builtins(made)["hash_version"] == HASH_VERSION
+    older = msgspec.structs.replace(made, hash_version=0)
+    changed = flag_from("labels", {"rollout": 5000}, older)
+    assert (changed.seed, changed.variant_seed, changed.hash_version) == (made.seed, made.variant_seed, 0)
+    # Documents that were written before it stood in them.
+    assert msgspec.convert({"key": "labels", "seed": "s1", "variant_seed": "s2"}, Flag).hash_version == 1
 
 
 def test_shares_are_what_they_say() -> None:
