@@ -34,6 +34,7 @@ NEEDS = {
     "staff/staff/v1/audit/export?format=csv": {"catalog"},
     "staff/staff/v1/audit/verification": {"catalog"},
     "staff/staff/v1/tenants/{slug}/activity": {"cell"},
+    "staff/staff/v1/tenants/{slug}/activity/export?format=csv": {"cell"},
     "staff/staff/v1/tenants/{slug}/activity/verification": {"cell", "catalog"},
     "staff/staff/v1/tenants/{slug}/isolation": {"cell", "catalog"},
 }
