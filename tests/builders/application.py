@@ -19,9 +19,9 @@ START_WITHIN_S = 60.0
 
 
 @asynccontextmanager
-async def application(platform: Platform, port: int) -> AsyncIterator[Forked]:
-    """Answers when the block begins; killed at its end if it still runs."""
-    environment = environment_for(platform) | {"STRATA_FENCE__WAIT_S": "30"}
+async def application(platform: Platform, port: int, **settings: str) -> AsyncIterator[Forked]:
+    """Answers when the block begins; killed at its end if it still runs. `settings`: STRATA_USAGE__FLUSH_S="1"."""
+    environment = environment_for(platform) | {"STRATA_FENCE__WAIT_S": "30"} | settings
     async with forked(_main, port, environment=clean_environment(environment)) as process:
         async with asyncio.timeout(START_WITHIN_S):
             while not await _listens(port):
