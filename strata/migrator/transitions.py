@@ -45,7 +45,7 @@ _FULFILLED = {
     Wish.ROLL_BACK: {Phase.WITHDRAWING, Phase.COMPLETING},
     Wish.COMPLETE: {Phase.COMPLETING, Phase.WITHDRAWING},
 }
-"""A wish stands until one of these; `retry` and `accept-loss` are fulfilled by whatever comes next."""
+"""A wish stands until one of these; `retry`, and whatever is asked of a failed move, is fulfilled by what comes next."""
 _AT_ONCE = frozenset({Wish.RETRY, Wish.ACCEPT_LOSS})
 _NOBODYS = -1
 _AUDITED = FINISHED | {Phase.RETAINING, Phase.WITHDRAWING, Phase.FAILED}
@@ -152,12 +152,15 @@ def _columns(before: Move, advance: Advance) -> dict[str, Any]:
         columns["epoch"] = advance.epoch
     if advance.attempt is not None:
         columns["attempt"] = advance.attempt
-    if before.wish in _AT_ONCE or advance.phase in _FULFILLED.get(before.wish or Wish.RETRY, ()):
-        columns["wish"] = None
-    elif advance.phase is Phase.FAILED:
+    if advance.phase is Phase.FAILED:
         # A person decides anew: what was wished of a move that went well is no answer to what has failed.
         cancel = case((MoveRow.wish == Wish.CANCEL, MoveRow.wish))
         columns["wish"] = cancel if before.phase in BEFORE_THE_FLIP else None
+    elif before.phase is Phase.FAILED or before.wish in _AT_ONCE:
+        # Not what a person has asked since: the step that this ends knew nothing of it.
+        columns["wish"] = case((MoveRow.wish.is_distinct_from(before.wish), MoveRow.wish))
+    elif advance.phase in _FULFILLED.get(before.wish or Wish.RETRY, ()):
+        columns["wish"] = None
     if advance.phase in FINISHED:
         columns |= {"finished_at": datetime.now(UTC), "wish": None}
     if advance.flip is not None:

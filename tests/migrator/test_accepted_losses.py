@@ -226,16 +226,56 @@ async def test_a_tenant_is_not_given_up_once_a_home_is_there_again(movers: Mover
     gone = await movers.work(failed)
     assert gone.failure is not None
     assert gone.failure.code == OtherHomeGoneError.code
-    async with admin_of(movers.runtime, FIRST_CELL) as admin:
-        await admin.execute(
-            "INSERT INTO strata.fence (tenant_id, epoch, state, schema_name, attempt) VALUES ($1, $2, $3, $4, $5)", *row
-        )
+    await restore(movers, FIRST_CELL, *row)
     await movers.desk.ask(failed.id, Wish.CANCEL, ACTOR)
     back = await movers.work(failed)
     assert back.failure is not None
     assert (back.phase, back.failure.code) == (Phase.FAILED, HomeLostError.code)
     await movers.desk.ask(failed.id, Wish.ACCEPT_LOSS, ACTOR)
     await lives_on(movers, context, failed, await movers.work(failed))
+
+
+async def test_what_was_to_be_given_up_goes_on_when_the_lost_home_is_back(
+    movers: Movers, mover_tenant: Tenantry
+) -> None:
+    """The other one went when an acceptance had opened it, and is back as it was then."""
+    context = await mover_tenant(Tier.SHARED)
+    await stocked(movers.runtime, context, skus=SKUS)
+    failed = await with_a_home_lost(movers, context, Tier.SHARED, cell=SECOND_CELL)
+    opened = asyncio.Event()
+
+    async def stay() -> None:
+        opened.set()
+        await asyncio.Event().wait()
+
+    faults.arm("failed.opened", stay)
+    await movers.desk.ask(failed.id, Wish.ACCEPT_LOSS, ACTOR)
+    async with movers.working(failed):
+        await opened.wait()
+    row = await forget(movers.runtime, context, FIRST_CELL)
+    gone = await movers.work(failed)
+    assert gone.failure is not None
+    assert gone.failure.code == OtherHomeGoneError.code
+    await restore(movers, FIRST_CELL, *row)
+    await forget(movers.runtime, context, SECOND_CELL)
+    await restore(movers, SECOND_CELL, context.id, failed.target_epoch, "active", failed.target.schema_name, None)
+    await movers.desk.ask(failed.id, Wish.CANCEL, ACTOR)
+    async with movers.working(failed):
+        await movers.told(failed, "tried again")
+        assert (await fenced(movers, context, FIRST_CELL))[0] == "moved"
+        assert (await movers.until(failed, Phase.RETAINING)).wish is None
+        await movers.desk.ask(failed.id, Wish.COMPLETE, ACTOR)
+        await movers.until(failed, Phase.COMPLETED)
+    assert await movers.remains(failed.id) == {}
+    assert await movers.homes_of(context) == {SECOND_CELL: ["shared"]}
+
+
+async def restore(movers: Movers, cell: str, *row: object) -> None:
+    """By hand."""
+    async with admin_of(movers.runtime, cell) as admin:
+        await admin.execute(
+            "INSERT INTO strata.fence (tenant_id, epoch, state, schema_name, attempt) VALUES ($1, $2, $3, $4, $5)", *row
+        )
 
 
 async def drop_database(movers: Movers, cell: str) -> None:

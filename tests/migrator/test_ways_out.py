@@ -8,6 +8,7 @@ import pytest
 
 from strata.migrator import faults, fence
 from strata.migrator.errors import MoveUnderWayError, NotFitError, WishRefusedError
+from strata.migrator.faults import InjectedError
 from strata.migrator.phases import Phase, Wish
 from strata.platform.database.names import quoted
 from strata.tenancy.model import Tier
@@ -97,6 +98,24 @@ async def test_cancelled_in_any_phase_nothing_is_left(movers: Movers, mover_tena
     assert await movers.remains(move.id) == {}
     assert await movers.homes_of(context) == {context.placement.cell: ["shared"]}
     assert (await movers.runtime.contexts.fresh(context.id)).placement == context.placement
+
+
+async def test_a_cancel_that_comes_while_a_retry_begins_is_heard(movers: Movers, mover_tenant: Tenantry) -> None:
+    context = await mover_tenant(Tier.SHARED)
+
+    async def die() -> None:
+        raise InjectedError
+
+    async def cancel() -> None:
+        await movers.desk.ask(move.id, Wish.CANCEL, ACTOR)
+
+    faults.arm("copying.begin", die)
+    move = await movers.start(context, Tier.SCHEMA, cell=SECOND_CELL)
+    assert (await movers.work(move)).phase is Phase.FAILED
+    faults.arm("failed.done", cancel)
+    await movers.desk.ask(move.id, Wish.RETRY, ACTOR)
+    assert (await movers.work(move)).phase is Phase.CANCELLED
+    assert await movers.remains(move.id) == {}
 
 
 async def test_held_it_stops_before_the_cut_over_until_somebody_says_so(movers: Movers, mover_tenant: Tenantry) -> None:

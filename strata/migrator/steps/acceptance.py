@@ -6,6 +6,11 @@ The acts bear the names of the model (docs/moving.md). They are those of a cut-o
     open_kept     kept home:  fence row active at e' (harmless before the flip: nobody holds e')
     accept_loss   catalog:    placement at e', by compare-and-set on (failed, n)     (the machine)
 
+And where a person gives the tenant up instead:
+
+    look_for_both both homes: it is let in nowhere, and no home is kept; else nothing is given up
+    give_up       catalog:    the move ends without a flip, by compare-and-set on (failed, n)     (the machine)
+
 In one cell there is one row for both homes, and `open_kept` shuts the other with it. The whole is rerunnable: another run
 takes another e'. What is left of the lost home is removed in `withdrawing` or `completing`, as after any other flip.
 """
@@ -83,10 +88,8 @@ async def give_up(work: Work) -> Advance:
     assert failed_in is not None  # noqa: S101 - as above
     loss = _loss(work, failed_in)
     lost, kept = work.ends[loss.lost], work.ends[loss.kept]
-    if await lost.is_there():
-        async with lost.writing() as cell:
-            if await fence.lets_in(cell, work.move.tenant_id, lost.home.schema_name, loss.lived_at):
-                return Advance(resumes_in(failed_in), "tried again")
+    if await _is_back(work, loss):
+        return await try_again(work)
     if await _can_live_on(work, loss):
         raise HomeLostError(lost.place.cell, loss.lived_at)
     return Advance(
@@ -106,6 +109,14 @@ async def try_again(work: Work) -> Advance:
             async with kept.shutting() as cell:
                 await fence.shut_kept(cell, work.move.tenant_id)
     return Advance(resumes_in(failed_in), "tried again")
+
+
+async def _is_back(work: Work, loss: _Loss) -> bool:
+    lost = work.ends[loss.lost]
+    if not await lost.is_there():
+        return False
+    async with lost.writing() as cell:
+        return await fence.lets_in(cell, work.move.tenant_id, lost.home.schema_name, loss.lived_at)
 
 
 async def _require_kept(work: Work, loss: _Loss) -> None:

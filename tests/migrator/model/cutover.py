@@ -45,7 +45,7 @@ from typing import NamedTuple
 
 SOURCE, TARGET = 0, 1
 READY, CUTTING_OVER, RETAINING, FAILED, COMPLETED = "ready", "cutting_over", "retaining", "failed", "completed"
-WITHDRAWING, ROLLED_BACK = "withdrawing", "rolled_back"
+COMPLETING, WITHDRAWING, ROLLED_BACK = "completing", "withdrawing", "rolled_back"
 ACTIVE, MOVING, MOVED = "active", "moving", "moved"
 FIRST_EPOCH = 1
 OUT = "out"
@@ -88,6 +88,14 @@ class Standby(NamedTuple):
     applied: int = 0
 
 
+class Gone(NamedTuple):
+    """A home that has gone, as it is brought back: from a disk or a backup."""
+
+    row: Row | None
+    stamp: int
+    log: tuple[int, ...]
+
+
 class State(NamedTuple):
     home: int = SOURCE
     epoch: int = FIRST_EPOCH
@@ -120,6 +128,16 @@ class State(NamedTuple):
     """The lost home has been brought back, once."""
     copied: bool = True
     """Whether the copy and the stream are still of one history."""
+    gone: Gone | None = None
+    """What the other home had when it went too (tests/migrator/model/lost.py, as all that follows)."""
+    is_back: bool = False
+    said_to_be_gone: bool = False
+    """The move's failure is `other-home-gone`."""
+    cancel: bool = False
+    """A person wishes to give it up."""
+    given_up: bool = False
+    accepted: frozenset[int] = frozenset()
+    """Writes that were in neither home when it was given up."""
 
     @property
     def in_source(self) -> frozenset[int]:
@@ -178,7 +196,10 @@ class CutOver:
                 yield label, after._replace(workers=tuple(sorted(after.workers)))
         for number, request in enumerate(state.requests):
             for label, after, left in self._of_request(state, request):
-                yield f"request: {label}", after._replace(requests=tuple(sorted(_put(after.requests, number, left))))
+                yield (
+                    f"request: {label}",
+                    after._replace(requests=tuple(sorted(replaced(after.requests, number, left)))),
+                )
         for sent in state.under_way:
             left_over = tuple(each for each in state.under_way if each != sent)
             yield f"flip of attempt {sent[0]} arrives", self._flipped(state, *sent)._replace(under_way=left_over)
@@ -211,7 +232,7 @@ class CutOver:
         """By INSERT of the row that there was: one that has been left there meanwhile is written over only by who sees that
         an acceptance has died, and nobody works on the move."""
         row = state.rows[TARGET]
-        by_hand = state.phase == FAILED and all(worker.at == OUT for worker in state.workers)
+        by_hand = state.phase in {FAILED, COMPLETED} and all(worker.at == OUT for worker in state.workers)
         if row is not None and row.epoch >= state.target_epoch and not by_hand:
             return state._replace(restored=True)
         back = Row(state.target_epoch, ACTIVE, 0, TARGET)
@@ -227,7 +248,7 @@ class CutOver:
 
     def _promoted(self, state: State, cell: int, had: Standby) -> State:
         after = self._with_row(state, cell, had.row)._replace(
-            stamps=_put(state.stamps, cell, had.stamp),
+            stamps=replaced(state.stamps, cell, had.stamp),
             requests=tuple(sorted(Request() if each.home == cell else each for each in state.requests)),
             standby=None,
             failover=PROMOTED,
@@ -253,7 +274,7 @@ class CutOver:
     def _of_worker(self, state: State, number: int, worker: Worker) -> Iterator[tuple[str, State]]:
         def put(label: str, after: State, left: Worker) -> tuple[str, State]:
             return f"worker of attempt {left.attempt or worker.attempt}: {label}", after._replace(
-                workers=_put(after.workers, number, left)
+                workers=replaced(after.workers, number, left)
             )
 
         if worker.at == OUT:
@@ -285,17 +306,19 @@ class CutOver:
         return self._stamp(state, worker, SOURCE, "stamp_target")
 
     def _stamp_target(self, state: State, worker: Worker) -> tuple[State, Worker]:
-        # A failed move is taken because a person has accepted the loss, or has asked for it to be tried again.
-        otherwise = {RETAINING: "retire_source", FAILED: "shut_lost", WITHDRAWING: "withdraw"}.get(state.phase, "begin")
-        following = "reopen_source" if worker.epoch else otherwise
+        following = "reopen_source" if worker.epoch else self._goes_on_with(state)
         after, left = self._stamp(state, worker, TARGET, following)
         return (after._replace(applier=worker.token) if left.at != OUT else after), left
+
+    def _goes_on_with(self, state: State) -> str:
+        # A failed move is taken because a person has accepted the loss, or has asked for it to be tried again.
+        return {RETAINING: "retire_source", FAILED: "shut_lost", WITHDRAWING: "withdraw"}.get(state.phase, "begin")
 
     def _stamp(self, state: State, worker: Worker, home: int, following: str) -> tuple[State, Worker]:
         cell = self._cell(home)
         if state.stamps[cell] > worker.token:
             return state, Worker()
-        return state._replace(stamps=_put(state.stamps, cell, worker.token)), worker._replace(at=following)
+        return state._replace(stamps=replaced(state.stamps, cell, worker.token)), worker._replace(at=following)
 
     def _holds(self, state: State, worker: Worker, home: int) -> bool:
         return state.stamps[self._cell(home)] == worker.token
@@ -429,6 +452,8 @@ class CutOver:
 
     def _try_again(self, state: State, worker: Worker) -> tuple[State, Worker]:
         """An acceptance that died may have opened the kept home: it is shut first."""
+        if state.phase != FAILED or state.attempt != worker.attempt:
+            return state, Worker()
         if not self._holds(state, worker, SOURCE):
             return state, Worker()
         row = state.rows[SOURCE]
@@ -515,7 +540,7 @@ class CutOver:
         return SOURCE if self._same_cell else home
 
     def _with_row(self, state: State, home: int, row: Row | None) -> State:
-        return state._replace(rows=_put(state.rows, self._cell(home), row))
+        return state._replace(rows=replaced(state.rows, self._cell(home), row))
 
     def broken(self, state: State) -> str | None:
         """What must never be."""
@@ -552,45 +577,5 @@ class CutOver:
         return state.attempts < self.bounds.attempts or state.phase in {COMPLETED, ROLLED_BACK}
 
 
-class Lost(CutOver):
-    """From where a move has failed with `home-lost`: one write was made before the flip, and one behind it, which went with
-    the server. Rows of the target's: whether the standby had heard of an earlier cut-over, which was called off."""
-
-    def __init__(self, bounds: Bounds, *, heard_of_another: bool = False, without: str = "") -> None:
-        super().__init__(bounds, standby_of=TARGET, without=without)
-        self._stale = Row(FIRST_EPOCH + 1, MOVED, 1, TARGET) if heard_of_another else None
-
-    def initial(self) -> State:
-        epoch = FIRST_EPOCH + 2
-        return (
-            super()
-            .initial()
-            ._replace(
-                home=TARGET,
-                epoch=epoch,
-                target_epoch=epoch,
-                move_epoch=epoch,
-                epochs=epoch,
-                phase=FAILED,
-                attempt=2,
-                attempts=2,
-                published=((SOURCE, FIRST_EPOCH), (TARGET, epoch)),
-                rows=(Row(FIRST_EPOCH, MOVED, 2, SOURCE), self._stale),
-                stamps=(2, 1 if self._stale else 0),
-                log=(1, -2),
-                applied=2,
-                in_target=frozenset({1}),
-                acknowledged=frozenset({1}),
-                writes=2,
-                failover=APPROVED,
-            )
-        )
-
-    def broken(self, state: State) -> str | None:
-        if state.phase == COMPLETED and any(row is not None and row[1::2] == (ACTIVE, SOURCE) for row in state.rows):
-            return "a home that was removed is open"
-        return super().broken(state)
-
-
-def _put(items: tuple, index: int, item: object) -> tuple:  # type: ignore[type-arg]
+def replaced(items: tuple, index: int, item: object) -> tuple:  # type: ignore[type-arg]
     return (*items[:index], item, *items[index + 1 :])

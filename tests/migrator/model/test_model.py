@@ -9,7 +9,8 @@ from strata.migrator.phases import Phase
 from strata.migrator.steps import acceptance
 from tests.migrator.model import cutover
 from tests.migrator.model.checker import Found, explore
-from tests.migrator.model.cutover import RETAINING, SOURCE, TARGET, Bounds, CutOver, Lost, State
+from tests.migrator.model.cutover import RETAINING, SOURCE, TARGET, Bounds, CutOver, State
+from tests.migrator.model.lost import Lost
 
 SMALL = Bounds(requests=1, writes=1, attempts=2)
 LARGE = Bounds(requests=2, writes=2, attempts=2)
@@ -18,6 +19,9 @@ LARGEST = Bounds(requests=1, writes=1, attempts=3)
 FAILING_OVER = Bounds(requests=1, writes=1, attempts=1, workers=1)
 # Of what has been lost already: two workers, each of whom may take the move, and a write more than there were.
 LOSING = Bounds(requests=1, writes=3, attempts=4)
+# And of what is given up: one worker, who may sleep or die while the other home goes and comes back.
+GIVING_UP = Bounds(requests=1, writes=3, attempts=5, workers=1)
+GIVING_UP_TWICE = Bounds(requests=1, writes=3, attempts=5)
 FAILING_OVER_TWICE = Bounds(requests=1, writes=1, attempts=2, workers=1)
 
 
@@ -85,6 +89,39 @@ def test_a_guard_against_a_loss_left_out_is_missed(without: str, broken: str) ->
     assert found.trace
 
 
+@pytest.mark.parametrize("bounds", [GIVING_UP, pytest.param(GIVING_UP_TWICE, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("heard_of_another", [False, True])
+def test_a_loss_where_the_other_home_goes_too_and_a_person_gives_the_tenant_up(
+    heard_of_another: bool, bounds: Bounds
+) -> None:
+    found = outcome(Lost(bounds, heard_of_another=heard_of_another, kept_goes=True), most_states=200_000)
+    assert found.broken is None, "\n".join((found.broken or "", *found.trace))
+    assert found.states > 30_000
+
+
+@pytest.mark.parametrize(
+    ("without", "broken"),
+    [
+        ("look before giving up", "an acknowledged write is lost"),
+        ("shut_kept after a cancel", "a home that was removed is open"),
+    ],
+)
+def test_a_guard_against_giving_up_left_out_is_missed(without: str, broken: str) -> None:
+    found = outcome(Lost(GIVING_UP, kept_goes=True, without=without))
+    assert found.broken == broken
+    assert any("cancels" in label for label in found.trace)
+
+
+def test_the_model_gives_up_and_what_is_restored_then_is_open() -> None:
+    class Restores(Lost):
+        def broken(self, state: State) -> str | None:
+            ended = state.given_up and state.phase == cutover.COMPLETED
+            return "open" if ended and CutOver.is_good(self, state) else super().broken(state)
+
+    found = outcome(Restores(GIVING_UP, kept_goes=True))
+    assert found.broken == "open"
+
+
 @pytest.mark.parametrize(
     ("without", "broken"),
     [
@@ -138,4 +175,5 @@ def test_the_models_words_are_the_codes() -> None:
     ):
         assert callable(getattr(fence, act))
     assert callable(acceptance.accept_loss)
+    assert callable(acceptance.give_up)
     assert {cutover.READY, cutover.CUTTING_OVER, RETAINING} <= {phase.value for phase in Phase}
