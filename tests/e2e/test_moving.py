@@ -7,16 +7,21 @@ import contextlib
 import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from playwright.async_api import Page, expect
 
+from strata.app import create_app
 from strata.events import relaying
 from strata.moving import keep_moving
 from strata.tenancy.context import TenantContext
 from strata.tenancy.model import Tier
+from tests.builders.http import client_of
 from tests.builders.inventory import stocked
+from tests.builders.lost_homes import with_a_home_lost
+from tests.builders.moving import Movers
 from tests.builders.platform import SECOND_CELL, Tenantry
 from tests.builders.site import Site
 
@@ -24,6 +29,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 Visitor = Callable[..., Awaitable[Page]]
 PATIENTLY_MS = 120_000
+SKUS = 5
 PHONE = {"width": 390, "height": 844}
 
 
@@ -43,8 +49,8 @@ async def staff(site: Site, visitor: Visitor) -> Callable[..., Awaitable[Page]]:
     return sign_in
 
 
-@pytest.fixture
-async def worker(site: Site) -> AsyncIterator[None]:
+@asynccontextmanager
+async def at_work(site: Site) -> AsyncIterator[None]:
     # What a tenant has written before it goes is delivered before its old home is removed.
     async with relaying(site.runtime):
         working = asyncio.create_task(keep_moving(site.runtime))
@@ -54,7 +60,13 @@ async def worker(site: Site) -> AsyncIterator[None]:
             await working
 
 
-async def new_tenant(site: Site, *, skus: int = 5) -> TenantContext:
+@pytest.fixture
+async def worker(site: Site) -> AsyncIterator[None]:
+    async with at_work(site):
+        yield
+
+
+async def new_tenant(site: Site, *, skus: int = SKUS) -> TenantContext:
     context = await Tenantry(site.runtime)(Tier.SHARED)
     await stocked(site.runtime, context, skus=skus, bins=2, on_hand=3)
     return context
@@ -110,6 +122,38 @@ async def test_a_move_from_its_plan_to_its_roll_back(
     await expect(page.get_by_role("heading", name="What can be done")).to_have_count(0)
     now = await site.runtime.contexts.fresh(tenant.id)
     assert (now.placement.tier, now.placement.cell) == (Tier.SHARED, tenant.placement.cell)
+
+
+async def test_a_loss_is_accepted_by_who_has_said_so(site: Site, staff: Callable[..., Awaitable[Page]]) -> None:
+    tenant = await new_tenant(site)
+    movers = Movers(site.runtime)
+    failed = await with_a_home_lost(movers, tenant, Tier.SHARED, cell=SECOND_CELL)
+    page = await staff(f"/moves/{failed.id}")
+    await phase(page, "failed")
+    form = page.locator("form", has=page.get_by_role("button", name="Accept the loss"))
+    await expect(form).to_contain_text(f"The tenant lives on in {failed.source}.")
+    await expect(form).to_contain_text(f"What was written in {failed.target} since")
+    await expect(page.get_by_role("button", name="Cancel move")).to_have_count(0)
+
+    await form.get_by_role("button").click()
+    # The browser asks for the tick first, and sends nothing.
+    await expect(form.get_by_role("checkbox")).to_be_focused()
+    assert (await movers.desk.moves.get(failed.id)).wish is None
+    await form.get_by_role("checkbox").check()
+    await form.get_by_role("button").click()
+    await expect(page.get_by_role("definition").filter(has_text="accept-loss")).to_be_visible()
+    await expect(form).to_have_count(0)
+
+    async with at_work(site):
+        await phase(page, "rolled back")
+    events = page.locator("[data-part=events]")
+    await expect(events).to_contain_text("loss accepted")
+    await expect(events.locator("tr").filter(has_text="asked to accept-loss")).to_contain_text("staff:ada")
+    now = await site.runtime.contexts.fresh(tenant.id)
+    assert now.placement.cell == tenant.placement.cell
+    assert now.placement.epoch > (failed.target_epoch or 0)
+    async with client_of(create_app(site.runtime), f"{tenant.slug}.localhost", token=site.token(now)) as client:
+        assert len((await client.get("/api/v1/products")).json()["items"]) == SKUS
 
 
 @pytest.mark.slow
