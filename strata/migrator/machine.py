@@ -18,7 +18,7 @@ from strata.migrator.errors import CalledOffError, PutOffError, SupersededError
 from strata.migrator.faults import reached
 from strata.migrator.lease import interrupted
 from strata.migrator.moves import SILENCE_S
-from strata.migrator.phases import AT_THE_FLIP, Phase
+from strata.migrator.phases import AT_THE_FLIP, Phase, half_done_in
 from strata.migrator.transitions import Advance
 from strata.migrator.verdicts import Verdict, failure_of, verdict_on
 from strata.platform.errors import StrataError
@@ -60,11 +60,12 @@ class Machine:
 
     async def _recover(self, work: Work, found_in: Phase) -> None:
         """Make sure that nobody of before writes any more, then undo what cannot simply be run again."""
+        half_done = half_done_in(found_in, work.move.epoch, work.move.target_epoch)
         while True:
             try:
-                if not self._steps[found_in].rerunnable:
+                if half_done is not None:
                     # The fence may be shut: nothing comes before opening it again.
-                    await self._steps[found_in].compensate(work)
+                    await self._steps[half_done].compensate(work)
                 await work.fence_off_the_past()
             except Exception as error:
                 if verdict_on(error) is not Verdict.AGAIN:
@@ -86,6 +87,7 @@ class Machine:
         if work.move.phase in AT_THE_FLIP:
             # First the catalog says that attempt n is over, then the fence opens: migrator protocol, step 5.
             await self._advance(work, Advance.called_off(work.move, error, await self._moves.next_attempt()))
+            await reached(f"{step.phase}.called_off")
             await self._compensate(work, step)
             await self._wait(work, error)
         elif verdict is Verdict.COPY_AGAIN and work.move.phase in transitions.COPIES_AGAIN:

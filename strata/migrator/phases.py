@@ -125,5 +125,20 @@ def resumes_in(failed_in: Phase) -> Phase:
     return Phase.PREPARING if failed_in in BEFORE_THE_FLIP - {Phase.CANCELLING} else failed_in
 
 
+def half_done_in(found_in: Phase, epoch: int | None, target_epoch: int | None) -> Phase | None:
+    """Of a move that was taken over: the phase of a crossing whose acts may have to be undone, before anything else.
+
+    The catalog calls a crossing off before the cells do, so that the phase alone proves nothing: the worker may have died
+    in between. What tells is that e' was given out, and that the tenant does not live at it.
+    """
+    if found_in in AT_THE_FLIP:
+        return found_in
+    if found_in in CANCELLABLE and epoch is not None:
+        return Phase.CUTTING_OVER
+    if found_in in REVERSIBLE and epoch != target_epoch:
+        return Phase.ROLLING_BACK
+    return None
+
+
 def stage_of(phase: Phase) -> Stage:
     return next(stage for stage, phases in _STAGES.items() if phase in phases)

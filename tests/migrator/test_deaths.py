@@ -8,8 +8,9 @@ import signal
 import pytest
 
 from strata.migrator import faults
-from strata.migrator.moves import Move
+from strata.migrator.moves import Move, Place
 from strata.migrator.phases import Phase, Wish
+from strata.tenancy.context import TenantContext
 from strata.tenancy.model import Tier
 from tests.builders.inventory import stocked
 from tests.builders.move_worker import END_WITHIN_S, has_stopped, move_worker, wake
@@ -43,6 +44,24 @@ EVERY_POINT = [*(f"{step}.{at}" for step in _STEPS for at in ("begin", "done", "
 QUICK_POINTS: list[tuple[str, ...]] = [("cutting_over.opened", SECOND_CELL)]
 BACKWARD = [f"rolling_back.{at}" for at in ("begin", "closed", "drained", "applied", "opened", "done", "advanced")]
 WITHDRAWING = [f"withdrawing.{at}" for at in ("begin", "retired", "removed", "done")]
+
+# The catalog says that an attempt is over; the worker dies before the fence has been opened, or the other row forgotten.
+OUT_CALLED_OFF = [
+    ("cutting_over.opened=fail,cutting_over.called_off=kill", FIRST_CELL, None),
+    ("cutting_over.closed=fail,cutting_over.called_off=kill", SECOND_CELL, Wish.CANCEL),
+    ("cutting_over.opened=fail,ready.reopened=kill", SECOND_CELL, Wish.CANCEL),
+    pytest.param("cutting_over.opened=fail,cutting_over.called_off=kill", SECOND_CELL, None, marks=pytest.mark.slow),
+    pytest.param(
+        "cutting_over.opened=fail,cutting_over.called_off=kill", FIRST_CELL, Wish.CANCEL, marks=pytest.mark.slow
+    ),
+]
+BACK_CALLED_OFF = [
+    ("rolling_back.opened=fail,rolling_back.called_off=kill", FIRST_CELL, Wish.COMPLETE),
+    ("rolling_back.opened=fail,retaining.reopened=kill", SECOND_CELL, Wish.COMPLETE),
+    pytest.param(
+        "rolling_back.closed=fail,rolling_back.called_off=kill", SECOND_CELL, Wish.ROLL_BACK, marks=pytest.mark.slow
+    ),
+]
 
 
 def _points(quick: list[tuple[str, ...]], every: list[tuple[str, ...]]) -> list[object]:
@@ -148,6 +167,39 @@ async def test_killed_on_the_way_back(
     assert back.write_block_ms > 0
 
 
+@pytest.mark.parametrize(("faults", "cell", "wish"), OUT_CALLED_OFF)
+async def test_killed_before_what_was_called_off_is_undone(
+    movers: Movers, moving_platform: Platform, mover_tenant: Tenantry, faults: str, cell: str, wish: Wish | None
+) -> None:
+    """The catalog has the move in `ready` again, and nothing in it says that the fence is shut."""
+    context = await mover_tenant(Tier.SHARED)
+    await stocked(movers.runtime, context, skus=1)
+    move = await movers.start(context, Tier.SCHEMA, cell=cell)
+    async with move_worker(moving_platform, faults=faults) as worker, asyncio.timeout(END_WITHIN_S):
+        assert await worker.wait() == -signal.SIGKILL
+    if wish is not None:
+        await movers.desk.ask(move.id, wish, ACTOR)
+    ended = await _recovered(movers, move, Phase.COMPLETED if wish is None else Phase.CANCELLED)
+    await _is_open_at_its_end(movers, context, ended, ended.target if wish is None else ended.source)
+
+
+@pytest.mark.parametrize(("faults", "cell", "wish"), BACK_CALLED_OFF)
+async def test_killed_before_a_way_back_that_was_called_off_is_undone(
+    movers: Movers, moving_platform: Platform, mover_tenant: Tenantry, faults: str, cell: str, wish: Wish
+) -> None:
+    context = await mover_tenant(Tier.SHARED)
+    await stocked(movers.runtime, context, skus=1)
+    move = await movers.start(context, Tier.SCHEMA, cell=cell, retention_s=3600)
+    async with movers.working(move):
+        await movers.until(move, Phase.RETAINING)
+    await movers.desk.ask(move.id, Wish.ROLL_BACK, ACTOR)
+    async with move_worker(moving_platform, faults=faults) as worker, asyncio.timeout(END_WITHIN_S):
+        assert await worker.wait() == -signal.SIGKILL
+    await movers.desk.ask(move.id, wish, ACTOR)
+    ended = await _recovered(movers, move, Phase.COMPLETED if wish is Wish.COMPLETE else Phase.ROLLED_BACK)
+    await _is_open_at_its_end(movers, context, ended, ended.target if wish is Wish.COMPLETE else ended.source)
+
+
 @pytest.mark.parametrize("point", ["completing.done", pytest.param("completing.removed", marks=pytest.mark.slow)])
 async def test_killed_when_the_database_that_was_left_has_gone(
     movers: Movers, moving_platform: Platform, mover_tenant: Tenantry, point: str
@@ -195,6 +247,14 @@ async def test_killed_when_the_database_it_did_not_stay_in_has_gone(
     assert await movers.remains(move.id) == {}
     assert await movers.homes_of(context) == {context.placement.cell: ["shared"]}
     assert move.target.cell not in {cell.name for cell in await movers.runtime.registry.cells()}
+
+
+async def _is_open_at_its_end(movers: Movers, context: TenantContext, ended: Move, place: Place) -> None:
+    now = await movers.runtime.contexts.fresh(context.id)
+    assert (now.placement.cell, now.placement.schema_name) == (place.cell, place.schema_name)
+    await stocked(movers.runtime, now, prefix="L")
+    assert await movers.remains(ended.id) == {}
+    assert await movers.homes_of(context) == {place.cell: [place.schema_name]}
 
 
 async def _recovered(movers: Movers, move: Move, phase: Phase) -> Move:

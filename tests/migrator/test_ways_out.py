@@ -118,6 +118,33 @@ async def test_a_cancel_that_comes_while_a_retry_begins_is_heard(movers: Movers,
     assert await movers.remains(move.id) == {}
 
 
+async def test_cancelled_where_nobody_has_heard_that_the_cut_over_was_called_off(
+    movers: Movers, mover_tenant: Tenantry
+) -> None:
+    """A standby that was promoted meanwhile has the fence as it was shut; what is written here is what it has."""
+    context = await mover_tenant(Tier.SHARED)
+
+    async def die() -> None:
+        raise InjectedError
+
+    async def stay() -> None:
+        await asyncio.Event().wait()
+
+    async def shut_as_before() -> None:
+        async with admin_of(movers.runtime, context.placement.cell) as admin:
+            await admin.execute(
+                "UPDATE strata.fence SET state = 'moving', attempt = attempt - 1 WHERE tenant_id = $1", context.id
+            )
+        faults.arm("ready.begin", stay)
+        await movers.desk.ask(move.id, Wish.CANCEL, ACTOR)
+
+    faults.arm("cutting_over.drained", die)
+    faults.arm("ready.reopened", shut_as_before)
+    move = await movers.start(context, Tier.SCHEMA, cell=SECOND_CELL)
+    assert (await movers.work(move)).phase is Phase.CANCELLED
+    await stocked(movers.runtime, context, skus=1)
+
+
 async def test_held_it_stops_before_the_cut_over_until_somebody_says_so(movers: Movers, mover_tenant: Tenantry) -> None:
     context = await mover_tenant(Tier.SHARED)
     move = await movers.start(context, Tier.SCHEMA, hold=True)

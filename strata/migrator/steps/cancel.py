@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from strata.migrator.models import Side
 from strata.migrator.phases import Phase
+from strata.migrator.steps.cut_over import undo
 from strata.migrator.steps.removal import cell_of, remove_home
+from strata.migrator.streams import Direction
 from strata.migrator.transitions import Advance
 from strata.tenancy.replicas.closing import reopen_to_standbys
 
@@ -22,6 +24,9 @@ class Cancel:
         """Each destructive act checks for itself, in its own transaction."""
 
     async def run(self, work: Work) -> Advance:
+        if work.move.epoch is not None:
+            # Of a cut-over that was called off: whoever did so may have died, or a standby not have heard of its end.
+            await undo(work, Direction.OUT, work.move.source_epoch)
         await work.streams.close_all()
         dropped = await work.around.objects.drop_streams(work.move.id, work.ends)
         async with work.source.admin() as source:

@@ -159,7 +159,7 @@ async def undo(work: Work, direction: Direction, epoch_before: int) -> None:
         await fence.reopen_source(old, work.move.tenant_id, origin.home.schema_name, epoch_before, work.move.attempt)
     await work.around.arrivals.opened(work.move.tenant_id)
     await reached(f"{work.move.phase}.reopened")
-    if work.move.epoch is not None and not work.move.in_one_cell:
+    if work.move.epoch is not None and not work.move.in_one_cell and await destination.is_there():
         await work.fence_off(destination)
         async with destination.shutting() as new:
             await fence.retire(new, work.move.tenant_id, work.move.epoch)
