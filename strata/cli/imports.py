@@ -94,7 +94,8 @@ def _queue(
         context = await runtime.contexts.get_by_slug(slug)
         order = await queueing.look_at(source, mapping, options)
         async with runtime.tenants.transaction(context) as session:
-            return await queueing.accept(session, order, actor=actor(), again=again)
+            limit_mb = context.limits.storage_mb
+            return await queueing.accept(session, order, actor=actor(), storage_limit_mb=limit_mb, again=again)
 
     run = perform(act, data_dir)
     if as_json:

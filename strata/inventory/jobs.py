@@ -8,6 +8,7 @@ import structlog
 from sqlalchemy import text
 
 from strata.inventory.imports.jobs import JOBS as IMPORT_JOBS
+from strata.inventory.storage import measure_storage
 from strata.platform.jobs.declaration import NoArguments
 from strata.platform.jobs.schedules import Daily
 from strata.tenancy.jobs import TenantJob, tenant_job
@@ -47,4 +48,4 @@ async def purge_idempotency(job: TenantJob, _arguments: NoArguments) -> None:
         number += 1
 
 
-JOBS = (purge_idempotency, *IMPORT_JOBS)
+JOBS = (purge_idempotency, measure_storage, *IMPORT_JOBS)

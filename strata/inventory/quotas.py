@@ -1,7 +1,7 @@
 """Limits of a plan, exact under races: a counter row that rises and falls in the transaction that makes the thing.
 
 What counts is what is in use: active products and active bins. Making one or activating it takes one, deactivating or
-deleting gives it back. The counter is always touched last in a transaction, after the rows it counts, so that two
+deleting gives it back. Storage is measured instead (storage.py). The counter is always touched last in a transaction, after the rows it counts, so that two
 writers who meet on a row and on the counter cannot wait for each other.
 """
 
@@ -17,10 +17,13 @@ from strata.platform.errors import ForbiddenError
 from strata.tenancy.scoping import TenantModel
 from strata.tenancy.session import TenantReadSession, TenantSession
 
+MB = 1_000_000
+
 
 class Quota(StrEnum):
     SKUS = "skus"
     LOCATIONS = "locations"
+    STORAGE = "storage_bytes"
 
 
 class QuotaCounter(TenantModel):
@@ -61,6 +64,7 @@ _LOCK = text(
 )
 # greatest(): a counter can only be too low if somebody wrote past it, and that must not stop a deletion.
 _ADD = text("UPDATE quota SET used = greatest(used + :amount, 0) WHERE tenant_id = :tenant AND name = :name")
+_SET = text("UPDATE quota SET used = :amount WHERE tenant_id = :tenant AND name = :name")
 _USED = text("SELECT used FROM quota WHERE tenant_id = :tenant AND name = :name")
 
 
@@ -75,12 +79,22 @@ async def take(session: TenantSession, quota: Quota, limit: int | None, amount: 
 
 async def take_up_to(session: TenantSession, quota: Quota, limit: int | None, amount: int) -> int:
     """Count as many of `amount` as the limit leaves; returns how many those are."""
-    of = _of(session, quota)
-    used = await session.scalar(_LOCK, of)
-    granted = amount if limit is None else max(min(amount, limit - (used or 0)), 0)
+    used = await locked(session, quota)
+    granted = amount if limit is None else max(min(amount, limit - used), 0)
     if granted:
-        await session.execute(_ADD, {**of, "amount": granted})
+        await session.execute(_ADD, {**_of(session, quota), "amount": granted})
     return granted
+
+
+async def locked(session: TenantSession, quota: Quota) -> int:
+    """What is counted; nobody else counts until the transaction ends."""
+    return await session.scalar(_LOCK, _of(session, quota)) or 0
+
+
+async def measured(session: TenantSession, quota: Quota, amount: int) -> None:
+    """In place of what was counted."""
+    await locked(session, quota)
+    await session.execute(_SET, {**_of(session, quota), "amount": amount})
 
 
 async def give_back(session: TenantSession, quota: Quota, amount: int = 1) -> None:
@@ -88,9 +102,12 @@ async def give_back(session: TenantSession, quota: Quota, amount: int = 1) -> No
 
 
 async def in_use(session: TenantReadSession) -> dict[str, int]:
-    """By quota; what was never counted is left out."""
+    """By the plan's name for the limit; what was never counted is left out."""
     rows = await session.execute(select(QuotaCounter.name, QuotaCounter.used))
-    return {row.name: row.used for row in rows}
+    used = {row.name: row.used for row in rows}
+    if (stored := used.pop(Quota.STORAGE, None)) is not None:
+        used["storage_mb"] = -(-stored // MB)
+    return used
 
 
 def _of(session: TenantSession, quota: Quota) -> dict[str, UUID | str | int | None]:

@@ -97,10 +97,15 @@ class ImportController(Controller):
             )
             uploaded = UploadKey(order.key.file_digest.hex(), order.key.mapping, order.key.options, again, file_name)
             key = request_key(idempotency_key, "POST /imports", uploaded)
+            limit_mb = context.limits.storage_mb
             async with tenants.transaction(context) as session:
-                run, replayed = await once(
-                    session, key, RunOut, lambda: queueing.accept(session, order, actor=claims.sub, again=again)
-                )
+
+                async def accept() -> RunOut:
+                    return await queueing.accept(
+                        session, order, actor=claims.sub, storage_limit_mb=limit_mb, again=again
+                    )
+
+                run, replayed = await once(session, key, RunOut, accept)
         headers = {"Location": f"{API_PREFIX}/imports/{run.id}", **(REPLAYED if replayed else {})}
         return _IMPORTS.written(run, status=200 if run.state is ImportState.DONE else 202, headers=headers)
 

@@ -13,6 +13,7 @@ from sqlalchemy import LargeBinary, bindparam, delete, exists, select, text
 
 from strata.inventory.imports.files import SourceFile
 from strata.inventory.imports.models import ImportChunk
+from strata.inventory.storage import admit_file
 from strata.tenancy.context import TenantContext
 from strata.tenancy.session import TenantReadSession, Tenants, TenantSession
 
@@ -23,9 +24,10 @@ _ADD = text(
 ).bindparams(bindparam("content", type_=LargeBinary))
 
 
-async def keep(session: TenantSession, run_id: UUID, file: SourceFile) -> None:
-    """Instead of whatever was kept for the run. A chunk at a time is in memory."""
+async def keep(session: TenantSession, run_id: UUID, file: SourceFile, storage_limit_mb: int | None) -> None:
+    """Instead of whatever was kept for the run. A chunk at a time is in memory. Raises StorageFullError."""
     await drop(session, run_id)
+    await admit_file(session, file.path.stat().st_size, storage_limit_mb)
     with file.path.open("rb") as source:
         number = 0
         while content := await asyncio.to_thread(source.read, CHUNK_BYTES):

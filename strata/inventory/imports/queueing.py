@@ -70,7 +70,9 @@ def _digest(file: SourceFile, mapping: Mapping) -> bytes:
         return digest.value()
 
 
-async def accept(session: TenantSession, order: Order, *, actor: str, again: bool = False) -> RunOut:
+async def accept(
+    session: TenantSession, order: Order, *, actor: str, storage_limit_mb: int | None, again: bool = False
+) -> RunOut:
     """Queue the file; one that is queued already, or done, is left as it is."""
     lease = timedelta(seconds=repository.LEASE_S)
     run, left_s = await repository.find_or_begin(
@@ -84,7 +86,7 @@ async def accept(session: TenantSession, order: Order, *, actor: str, again: boo
     if not again:
         await repository.refuse_second_posting(session, run.id, order.key.file_digest)
     await planning.drop(session, run.id)
-    await kept_files.keep(session, run.id, order.file)
+    await kept_files.keep(session, run.id, order.file, storage_limit_mb)
     queued = await repository.change(
         session,
         run.id,

@@ -25,6 +25,7 @@ from strata.inventory.imports.uploads import spooled
 from strata.inventory.pages.surroundings import PAGES, frame_for, why_read_only
 from strata.inventory.request_parameters import CursorParameter
 from strata.inventory.settings import custom_fields_in
+from strata.inventory.storage import StorageFullError
 from strata.platform.errors import BadRequestError, ConflictError, InvalidInputError, NotFoundError, StrataError
 from strata.platform.paging import Paging
 from strata.platform.settings import HttpSettings
@@ -51,6 +52,9 @@ async def imports(
     cursor: CursorParameter = None,
 ) -> Response[str]:
     return await _list(request, context, tenants, claims, flag_client, cursor=cursor)
+
+
+_REFUSALS = (BadRequestError, ConflictError, InvalidInputError, NotFoundError, StorageFullError)
 
 
 @post(
@@ -83,8 +87,10 @@ async def upload_by_form(
             ]
             order = await queueing.look_at(source, with_columns(packaged(mapping), named), options)
             async with tenants.transaction(context) as session:
-                run = await queueing.accept(session, order, actor=claims.sub)
-    except (BadRequestError, ConflictError, InvalidInputError, NotFoundError, ImportsPausedError) as error:
+                run = await queueing.accept(
+                    session, order, actor=claims.sub, storage_limit_mb=context.limits.storage_mb
+                )
+    except (*_REFUSALS, ImportsPausedError) as error:
         return await _list(request, context, tenants, claims, flag_client, problem=error, form=form)
     return Redirect(f"/imports/{run.id}", status_code=303)
 

@@ -31,19 +31,24 @@ _TABLES = text(
 
 class Stored(msgspec.Struct, frozen=True):
     rows: int
-    size_bytes: int
+    sizes: dict[str, int]
+    """Bytes by table."""
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(self.sizes.values())
 
 
 async def measure(tenants: Tenants, context: TenantContext) -> Stored:
     """One table after the other, a transaction each: no snapshot is held while much is counted."""
     async with tenants.reading(context) as session:
         tables = (await session.execute(_TABLES)).all()
-    rows = size_bytes = 0
+    rows, sizes = 0, {}
     for table in tables:
         async with tenants.reading(context) as session:
             own = await session.scalar(text(f"SELECT count(*) FROM {quoted(table.name)}")) or 0  # noqa: S608 - a table's name
         rows += own
         if own:
             # The statistics may be older than the rows.
-            size_bytes += table.size_bytes * own // max(table.all_rows, own)
-    return Stored(rows, size_bytes)
+            sizes[table.name] = table.size_bytes * own // max(table.all_rows, own)
+    return Stored(rows, sizes)

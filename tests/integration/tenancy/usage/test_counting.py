@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from strata.app import StrataApp, create_app
 from strata.inventory.products.models import Product
+from strata.inventory.storage import measure_storage
 from strata.platform.ids import new_id
 from strata.platform.jobs.declaration import NoArguments
 from strata.platform.jobs.store import JobState
@@ -21,7 +22,6 @@ from strata.runtime import Runtime
 from strata.tenancy.model import Tier
 from strata.tenancy.usage.book import Batch, UsageBook, period_of, today
 from strata.tenancy.usage.flushing import UsageFlusher
-from strata.tenancy.usage.jobs import measure_storage
 from strata.tenancy.usage.meter import UsageMeter
 from strata.tenancy.usage.meters import Meter
 from strata.tenancy.usage.storage import measure
