@@ -12,13 +12,15 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from functools import partial
 from typing import Literal
 
 import asyncpg
 import msgspec
 
-from strata.migrator.copy_sessions import Throttle, Warrant, reading, writing
+from strata.migrator.copy_sessions import Rest, Throttle, Warrant, reading, restless, writing
 from strata.migrator.ranges import KeyRange, Walk
+from strata.migrator.rests import Rests
 from strata.migrator.tables import Home, Table, TenantTables
 from strata.platform.database.availability import is_unreachable
 from strata.platform.database.failures import LOST
@@ -100,6 +102,7 @@ class Copier:
         origins: Sequence[str],
         warrant: Warrant | None = None,
         throttle: Throttle | None = None,
+        rest: Rest = restless,
     ) -> None:
         """`tables` are the source's. There are as many workers as `origins`, each of which writes under one of its own."""
         self._source = source
@@ -109,6 +112,7 @@ class Copier:
         self._origins = origins
         self._warrant = warrant or Warrant()
         self._throttle = throttle
+        self._rest = rest
         self._exhausted = asyncio.Event()
         self.started = asyncio.Event()
         """Every worker holds the snapshot, and the tables against TRUNCATE and DDL: the exporting session may go."""
@@ -145,7 +149,7 @@ class Copier:
             # The session that exported it has gone.
             raise CopyInterruptedError(self._tables.schema, error) from error
         target = await stack.enter_async_context(writing(self._target, self._warrant, origin=origin))
-        return _Lane(number, source, target, self._target.schema_name)
+        return _Lane(number, source, target, self._target.schema_name, Rests(partial(self._rest, number)))
 
     async def _hold_tables(self, source: asyncpg.Connection) -> None:
         """Neither TRUNCATE nor a rewriting ALTER TABLE respects snapshots: kept out until the copy has been read."""
@@ -195,7 +199,9 @@ class Copier:
                 rows, size_bytes = await _transfer(lane, found)
         except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError) as error:
             raise RowsRefusedError(tally.table.name, error) from error
-        tally.add(rows, size_bytes, time.monotonic() - begun)
+        lasted_s = time.monotonic() - begun
+        lane.rests.lasted(lasted_s, rows)
+        tally.add(rows, size_bytes, lasted_s)
         return True
 
 
@@ -216,6 +222,7 @@ class _Lane(msgspec.Struct, frozen=True):
     source: asyncpg.Connection
     target: asyncpg.Connection
     target_schema: str
+    rests: Rests
 
 
 class _Tally:
@@ -279,7 +286,9 @@ async def _transfer(lane: _Lane, found: KeyRange) -> tuple[int, int]:
     table = found.table
     columns = [column.name for column in table.copied]
     form: Literal["binary", "text"] = "binary" if all(column.binary for column in table.copied) else "text"
-    query = f"SELECT {', '.join(map(quoted, columns))} FROM {table.qualified} WHERE {found.condition}"  # noqa: S608 - names from pg_catalog, values as literals
+    query = (
+        f"SELECT {', '.join(map(quoted, columns))} FROM {table.qualified} WHERE {found.condition}{lane.rests.condition}"  # noqa: S608 - names from pg_catalog, values as literals
+    )
 
     async def send(pipe: _Pipe) -> str:
         # When this fails, the pipe must not end: an end is what the other side takes for the whole.

@@ -17,6 +17,13 @@ from strata.platform.errors import ConfigurationError
 Guard = Callable[[asyncpg.Connection], Awaitable[None]]
 Throttle = Callable[[int], Awaitable[None]]
 """Awaited by worker number i before each range: returns when it may go on."""
+Rest = Callable[[int, float], float]
+"""How long worker number i rests after a piece of work that took so long; both in seconds."""
+
+
+def restless(_worker: int, _worked_s: float) -> float:
+    """For what nobody is to be spared of."""
+    return 0.0
 
 
 class NotBypassingError(ConfigurationError):

@@ -12,14 +12,16 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from strata.migrator.copy_sessions import Throttle, Warrant, reading
+from strata.migrator.copy_sessions import Rest, Warrant, reading, restless
 from strata.migrator.fitness import has_rows
 from strata.migrator.hashing import bucket, row_hash
 from strata.migrator.ranges import KeyRange, Walk
+from strata.migrator.rests import Rests
 from strata.migrator.tables import Column, Home, Table, TenantTables, describe
 from strata.platform.database.names import literal, quoted
 
@@ -79,12 +81,11 @@ class Comparison(msgspec.Struct, frozen=True):
 
 
 class Verifier:
-    def __init__(
-        self, source: Home, target: Home, *, warrant: Warrant | None = None, throttle: Throttle | None = None
-    ) -> None:
+    def __init__(self, source: Home, target: Home, *, warrant: Warrant | None = None, rest: Rest = restless) -> None:
+        """Both sides rest as worker 0."""
         self._homes = (source, target)
         self._warrant = warrant or Warrant()
-        self._throttle = throttle
+        self._rest = rest
         self.started = asyncio.Event()
         """Both sides stand in their snapshots: the exporting sessions may go on."""
 
@@ -101,7 +102,7 @@ class Verifier:
             reading(source, source_snapshot, self._warrant) as at_source,
             reading(target, target_snapshot, self._warrant) as at_target,
         ):
-            sides = (_Side(0, source, at_source, self._throttle), _Side(1, target, at_target, self._throttle))
+            sides = (self._side(source, at_source), self._side(target, at_target))
             here, there = await _together(sides[0].describe(), sides[1].describe())
             self.started.set()
             found = [*await _lone_tables(sides[0], here, there), *await _lone_tables(sides[1], there, here)]
@@ -117,6 +118,9 @@ class Verifier:
                     progress(outcome)
         return Comparison(tuple(compared), tuple(found), time.monotonic() - begun)
 
+    def _side(self, home: Home, connection: asyncpg.Connection) -> _Side:
+        return _Side(home, connection, Rests(partial(self._rest, 0)))
+
 
 class _Sum(msgspec.Struct):
     """Of the rows of a bucket."""
@@ -128,9 +132,8 @@ class _Sum(msgspec.Struct):
 class _Side:
     """One of the two databases, in its snapshot."""
 
-    def __init__(self, number: int, home: Home, connection: asyncpg.Connection, throttle: Throttle | None) -> None:
-        self._number = number
-        self._throttle = throttle
+    def __init__(self, home: Home, connection: asyncpg.Connection, rests: Rests) -> None:
+        self._rests = rests
         self.home = home
         self.connection = connection
 
@@ -171,14 +174,15 @@ class _Side:
         walk = Walk(table, self.home)
         rows: list[asyncpg.Record] = []
         while True:
-            if self._throttle is not None:
-                await self._throttle(self._number)
             begun = time.monotonic()
             found = await walk.take(self.connection)
             if found is None:
                 return rows
-            part = await self.connection.fetch(query(found.condition))
-            walk.lasted(time.monotonic() - begun, walk.rows)
+            part = await self.connection.fetch(query(found.condition + self._rests.condition))
+            lasted_s = time.monotonic() - begun
+            if not walk.over:
+                self._rests.lasted(lasted_s, walk.rows)
+            walk.lasted(lasted_s, walk.rows)
             rows += part
 
 

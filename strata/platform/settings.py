@@ -203,13 +203,17 @@ class MigratorSettings(_Group):
     moves_per_server: int = Field(default=4, ge=1)
     """Moves that copy, catch up or verify at the same time on one server, from it or to it; others wait in `pending`."""
     throttle_standby_lag_bytes: int = Field(default=64 * 1024**2, ge=0)
-    """A copy slows down while a standby of either end is further behind,"""
+    """A copy and a comparison slow down while a standby of either end is further behind,"""
     throttle_slot_room_bytes: int = Field(default=512 * 1024**2, ge=0)
     """while a slot has less log left before max_slot_wal_keep_size gives it up,"""
     throttle_slower_times: float = Field(default=3.0, ge=0)
     """and while a small commit takes so many times what it took before the copy,"""
     throttle_slow_ms: float = Field(default=20.0, ge=0)
-    """and more than this."""
+    """and more than this,"""
+    throttle_late_share: float = Field(default=0.1, ge=0, le=1)
+    """and while so much more often than before somebody at either end waits for a processor."""
+    throttle_share: float = Field(default=0.5, gt=0, le=1)
+    """Of its time that a worker reads rows when nothing slows it down; it rests in between, for the neighbours."""
     slot_deadline_s: float = Field(default=30.0, gt=0)
     """How long the making of a slot may wait for writing transactions anywhere in the cluster."""
     make_ready_s: float = Field(default=1.0, ge=0)

@@ -12,7 +12,7 @@ import asyncpg
 import msgspec
 
 from strata.migrator.copier import Copied, Copier, Progress
-from strata.migrator.copy_sessions import Throttle, Warrant
+from strata.migrator.copy_sessions import Rest, Throttle, Warrant, restless
 from strata.migrator.indexes import build
 from strata.migrator.tables import Home, TenantTables, describe
 from strata.migrator.target import Target
@@ -53,6 +53,7 @@ class Homes(msgspec.Struct, frozen=True):
         *,
         warrant: Warrant | None = None,
         throttle: Throttle | None = None,
+        rest: Rest = restless,
         progress: Callable[[Progress], None] | None = None,
         workers: int = 2,
         source: Home | None = None,
@@ -70,6 +71,7 @@ class Homes(msgspec.Struct, frozen=True):
                 origins=origins,
                 warrant=warrant,
                 throttle=throttle,
+                rest=rest,
             ).run(progress)
             await build(self.target, tables)
         return copied

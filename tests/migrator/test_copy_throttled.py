@@ -41,3 +41,9 @@ async def test_without_pressure_all_workers_go_on(few_goods: Homes) -> None:
     assert copied.rows == {"goods": 50}
     assert throttle.pace.held_back == 0
     assert throttle.pace.level == 2
+
+
+async def test_resting_between_rows_it_copies_all_of_them(few_goods: Homes) -> None:
+    copied = await few_goods.copy(rest=lambda _worker, worked_s: 1000 * worked_s)
+    assert copied.rows == {"goods": 50}
+    assert copied.seconds > 0.05, "a nap after every row"

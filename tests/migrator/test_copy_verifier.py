@@ -192,12 +192,15 @@ async def test_it_reads_the_snapshots_it_is_given(goods: Homes) -> None:
         assert not (await Verifier(goods.source, goods.target).compare(at_source, None)).equal
 
 
-async def test_the_throttle_is_asked_before_every_range_of_both_sides(goods: Homes) -> None:
+async def test_resting_it_compares_the_same_rows(goods: Homes) -> None:
     asked = []
 
-    async def throttle(worker: int) -> None:
+    def rest(worker: int, worked_s: float) -> float:
         asked.append(worker)
+        return worked_s
 
-    await Verifier(goods.source, goods.target, throttle=throttle).compare(None, None)
-    assert asked.count(0) > 4
-    assert asked.count(1) > 4
+    await goods.at_target.execute("UPDATE goods SET quantity = 99 WHERE id = 6")
+    found = await Verifier(goods.source, goods.target, rest=rest).compare(None, None)
+    plainly = await Verifier(goods.source, goods.target).compare(None, None)
+    assert (found.tables, found.differences) == (plainly.tables, plainly.differences)
+    assert set(asked) == {0}

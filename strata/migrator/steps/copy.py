@@ -21,7 +21,7 @@ from strata.migrator.progress import start_progress
 from strata.migrator.slots import exported_slot
 from strata.migrator.streams import Direction, stream_name
 from strata.migrator.target import Target
-from strata.migrator.throttle import Limits, throttling
+from strata.migrator.throttle import limits_of, throttling
 from strata.migrator.transitions import Advance
 from strata.platform.errors import ConflictError
 
@@ -88,7 +88,7 @@ class Copy:
             }
 
         ends = [work.source.home, work.target.home]
-        async with throttling(ends, len(origins), _limits(work), work.target.warrant) as throttle:
+        async with throttling(ends, len(origins), limits_of(work.settings), work.target.warrant) as throttle:
             copier = Copier(
                 work.source.home,
                 work.target.home,
@@ -97,6 +97,7 @@ class Copy:
                 origins=origins,
                 warrant=work.target.warrant,
                 throttle=throttle,
+                rest=throttle.pace.rest_s,
             )
             telling = asyncio.create_task(_tell(work, seen, begun, throttle.pace))
             try:
@@ -128,16 +129,6 @@ async def _tell(work: Work, seen: dict[str, dict[str, Any]], begun: float, pace:
     while True:
         await asyncio.sleep(_TELL_EVERY_S)
         await work.note(**_told(seen, begun), throttled=pace.pressure)
-
-
-def _limits(work: Work) -> Limits:
-    settings = work.settings
-    return Limits(
-        settings.throttle_standby_lag_bytes,
-        settings.throttle_slot_room_bytes,
-        settings.throttle_slower_times,
-        settings.throttle_slow_ms,
-    )
 
 
 def _told(seen: dict[str, dict[str, Any]], begun: float) -> dict[str, Any]:

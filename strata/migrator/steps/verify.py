@@ -15,11 +15,14 @@ from strata.migrator.objects import MoveObject
 from strata.migrator.phases import Phase
 from strata.migrator.slots import exported_slot
 from strata.migrator.streams import Direction, stream_name
+from strata.migrator.throttle import limits_of, throttling
 from strata.migrator.transitions import Advance
 from strata.migrator.verifier import Comparison, Verifier
 
 if TYPE_CHECKING:
+    from strata.migrator.copy_sessions import Rest
     from strata.migrator.moves import Move
+    from strata.migrator.replay import Replay
     from strata.migrator.work import Surroundings, Work
 
 _NAMED = 100
@@ -54,24 +57,34 @@ async def compare(work: Work, direction: Direction) -> Comparison:
     side = Side.SOURCE if direction is Direction.OUT else Side.TARGET
     slot_object = MoveObject(side, ObjectKind.SLOT, name)
     await work.around.objects.register(work.move, slot_object)
+    async with throttling(
+        [origin.home, destination.home], 1, limits_of(work.settings), destination.warrant
+    ) as throttle:
+        comparison = await _compared(work, direction, name, replay, throttle.pace.rest_s)
+    await work.around.objects.forget(work.move.id, slot_object)
+    return comparison
+
+
+async def _compared(work: Work, direction: Direction, slot_name: str, replay: Replay, rest: Rest) -> Comparison:
+    origin, destination = work.streams.ends_of(direction)
     await replay.halt()
     try:
-        async with exported_slot(origin.dsn, name, deadline_s=work.settings.slot_deadline_s, temporary=True) as slot:
+        async with exported_slot(
+            origin.dsn, slot_name, deadline_s=work.settings.slot_deadline_s, temporary=True
+        ) as slot:
             await reached("verifying.slot")
             async with replay.target_snapshot_at(slot.pin.consistent_point) as snapshot:
-                verifier = Verifier(origin.home, destination.home, warrant=destination.warrant)
+                verifier = Verifier(origin.home, destination.home, warrant=destination.warrant, rest=rest)
                 comparing = asyncio.create_task(verifier.compare(slot.snapshot_name, snapshot))
                 await _either(comparing, verifier.started)
     finally:
         replay.go()
     try:
         # From here on changes are applied again: both sides are compared as they were.
-        comparison = await comparing
+        return await comparing
     finally:
         comparing.cancel()
         await asyncio.wait({comparing})
-    await work.around.objects.forget(work.move.id, slot_object)
-    return comparison
 
 
 async def _either(comparing: asyncio.Task[Comparison], started: asyncio.Event) -> None:

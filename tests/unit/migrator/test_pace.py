@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 
 from strata.migrator.throttle import SLOWEST, Limits, Look, Pace
@@ -23,7 +21,8 @@ def test_without_pressure_every_worker_goes_on_at_once() -> None:
     made = pace()
     made.consider([CALM])
     assert made.pressure is None
-    assert [made.pause_s(lane, 1.0) for lane in range(4)] == [0.0] * 4
+    assert [made.goes(lane) for lane in range(4)] == [True] * 4
+    assert [made.rest_s(lane, 1.0) for lane in range(4)] == [1.0] * 4
 
 
 @pytest.mark.parametrize(
@@ -31,6 +30,7 @@ def test_without_pressure_every_worker_goes_on_at_once() -> None:
     [
         (Look("eu-1", 2 << 20, None, 2.0), "A standby of eu-1 is 2 MiB behind."),
         (Look("eu-1", 0, 499, 2.0), "before it is given up"),
+        (Look("eu-1", 0, None, 2.0, late=0.2), "are busy: 20% come late, and 0% did"),
         (Look("eu-1", 0, None, 40.0), "A commit in eu-1 takes 40 ms, and took 2 before the copy."),
     ],
 )
@@ -41,10 +41,10 @@ def test_each_kind_of_pressure_slows_it_down_and_says_so(look: Look, says: str) 
     assert says in made.pressure
     assert made.level == pytest.approx(4 * 2 / 3)
     assert made.lanes == 3
-    # The last worker stops; the one before it works two thirds of its time.
-    assert made.pause_s(3, 1.0) == math.inf
-    assert made.pause_s(2, 2.0) == pytest.approx(1.0)
-    assert made.pause_s(1, 1.0) == 0.0
+    # The last worker stops; the one before it works two thirds of the time of those that go on.
+    assert [made.goes(lane) for lane in range(4)] == [True, True, True, False]
+    assert made.rest_s(2, 2.0) == pytest.approx(4.0)
+    assert made.rest_s(1, 1.0) == 1.0
 
 
 def test_it_never_stops_altogether_and_comes_back() -> None:
@@ -52,7 +52,7 @@ def test_it_never_stops_altogether_and_comes_back() -> None:
     for _ in range(100):
         made.consider([Look("eu-1", 2000, None, 2.0)])
     assert made.level == SLOWEST
-    assert made.pause_s(0, 1.0) == pytest.approx(1 / SLOWEST - 1)
+    assert made.rest_s(0, 1.0) == pytest.approx(2 / SLOWEST - 1)
     assert made.held_back == 100
     for _ in range(11):
         made.consider([CALM])
@@ -69,3 +69,7 @@ def test_a_commit_that_was_slow_before_or_is_so_once_is_no_pressure() -> None:
     made.consider([CALM])
     made.consider([Look("eu-1", 0, None, 500.0)])
     assert made.pressure is None
+
+
+def test_without_a_share_it_never_rests() -> None:
+    assert Pace(1, Limits(share=1.0)).rest_s(0, 1.0) == 0.0
