@@ -136,7 +136,7 @@ class Sites:
         if found is None:
             raise UnknownCellError(place.cell)
         cell, server = found
-        url = await self._registry.admin_url(server, cell.database)
+        url = _in_the_name_of(await self._registry.admin_url(server, cell.database), move)
         site = Site(
             move.tenant_id,
             PlacementRow(tenant_id=move.tenant_id, cell_id=cell.id, tier=place.tier, schema_name=place.schema_name),
@@ -145,7 +145,7 @@ class Sites:
             await self._registry.admin_url(server),
             url,
         )
-        home = Home(move.tenant_id, place.cell, place.tier, place.schema_name, _in_the_name_of(url, move))
+        home = Home(move.tenant_id, place.cell, place.tier, place.schema_name, url)
         return End(place, site, home, move.attempt)
 
 

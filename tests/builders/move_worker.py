@@ -21,11 +21,13 @@ QUICK = MigratorSettings(lease_s=1.5, heartbeat_s=0.2, poll_s=0.2)
 
 
 @asynccontextmanager
-async def move_worker(platform: Platform, *, faults: str = "") -> AsyncIterator[Forked]:
-    """Killed at the end of the block if it still runs."""
+async def move_worker(
+    platform: Platform, *, faults: str = "", heartbeat_s: float = QUICK.heartbeat_s
+) -> AsyncIterator[Forked]:
+    """Killed at the end of the block if it still runs. `heartbeat_s`: how late it may hear that it has lost a move."""
     environment = environment_for(platform) | {
         "STRATA_MIGRATOR__LEASE_S": str(QUICK.lease_s),
-        "STRATA_MIGRATOR__HEARTBEAT_S": str(QUICK.heartbeat_s),
+        "STRATA_MIGRATOR__HEARTBEAT_S": str(heartbeat_s),
         "STRATA_MIGRATOR__POLL_S": str(QUICK.poll_s),
         "STRATA_MIGRATOR__FAULTS": faults,
     }

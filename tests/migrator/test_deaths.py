@@ -6,8 +6,11 @@ import asyncio
 import signal
 
 import pytest
+from sqlalchemy import update
 
 from strata.migrator import faults
+from strata.migrator.errors import SupersededError
+from strata.migrator.models import ATTEMPTS, MoveRow
 from strata.migrator.moves import Move, Place
 from strata.migrator.phases import Phase, Wish
 from strata.tenancy.context import TenantContext
@@ -15,7 +18,7 @@ from strata.tenancy.model import Tier
 from tests.builders.inventory import stocked
 from tests.builders.move_worker import END_WITHIN_S, has_stopped, move_worker, wake
 from tests.builders.moving import Movers, Neighbour
-from tests.builders.platform import ACTOR, FIRST_CELL, SECOND_CELL, SECOND_SERVER, Platform, Tenantry
+from tests.builders.platform import ACTOR, FIRST_CELL, SECOND_CELL, SECOND_SERVER, Platform, Tenantry, admin_of
 from tests.builders.site import Site
 from tests.builders.traffic import assert_kept, traffic
 
@@ -32,6 +35,7 @@ _STEPS = [
 ]
 _WINDOW = [f"cutting_over.{act}" for act in ("closed", "drained", "applied", "opened")]
 _INSIDE = [
+    "preparing.registered",
     "copying.published",
     "copying.slot",
     "copying.copied",
@@ -214,6 +218,43 @@ async def test_killed_when_the_database_that_was_left_has_gone(
     assert await movers.remains(move.id) == {}
     assert await movers.homes_of(context) == {SECOND_CELL: ["shared"]}
     assert context.placement.cell not in {cell.name for cell in await movers.runtime.registry.cells()}
+
+
+async def test_asleep_before_it_makes_the_new_home_and_awake_when_that_has_been_removed(
+    movers: Movers, moving_platform: Platform, mover_tenant: Tenantry
+) -> None:
+    context = await mover_tenant(Tier.SHARED)
+    await stocked(movers.runtime, context, skus=1)
+    move = await movers.start(context, Tier.SCHEMA, cell=SECOND_CELL, hold=True)
+    async with move_worker(moving_platform, faults="preparing.registered=stop", heartbeat_s=60) as sleeper:
+        await has_stopped(sleeper)
+        async with movers.keeping():
+            await movers.until(move, Phase.READY)
+            await movers.desk.ask(move.id, Wish.CANCEL, ACTOR)
+            await movers.until(move, Phase.CANCELLED)
+            wake(sleeper)
+            await asyncio.sleep(5)
+    async with admin_of(movers.runtime, SECOND_CELL) as admin:
+        assert await admin.fetch("SELECT FROM pg_roles WHERE rolname = $1", f"t_{context.id.hex}") == []
+    assert await movers.homes_of(context) == {context.placement.cell: ["shared"]}
+
+
+async def test_who_has_lost_the_move_makes_no_database(movers: Movers, mover_tenant: Tenantry) -> None:
+    context = await mover_tenant(Tier.SHARED)
+    move = await movers.start(context, Tier.DEDICATED, server=SECOND_SERVER)
+
+    async def lose() -> None:
+        async with movers.desk.moves.writing() as session:
+            await session.execute(update(MoveRow).where(MoveRow.id == move.id).values(attempt=ATTEMPTS.next_value()))
+
+    faults.arm("preparing.registered", lose)
+    with pytest.raises(SupersededError):
+        await movers.work(move)
+    async with admin_of(movers.runtime, SECOND_CELL) as admin:
+        made = f"%{move.target.cell.replace('-', '_')}"
+        assert await admin.fetch("SELECT FROM pg_database WHERE datname LIKE $1", made) == []
+    await movers.desk.ask(move.id, Wish.CANCEL, ACTOR)
+    assert (await movers.work(move)).phase is Phase.CANCELLED
 
 
 @pytest.mark.slow

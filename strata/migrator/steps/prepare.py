@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from strata.migrator.errors import NotFitError
+from strata.migrator.faults import reached
 from strata.migrator.fitness import objections_to_revisions, objections_to_target
 from strata.migrator.models import ObjectKind, Side
 from strata.migrator.objects import MoveObject
@@ -15,6 +16,8 @@ from strata.migrator.transitions import Advance
 from strata.tenancy.model import Tier
 
 if TYPE_CHECKING:
+    import asyncpg
+
     from strata.migrator.work import Work
 
 _MADE = {
@@ -33,11 +36,19 @@ class Prepare:
 
     async def run(self, work: Work) -> Advance:
         place = work.move.target
-        await work.around.objects.register(
-            work.move,
-            *(MoveObject(Side.TARGET, kind, f"{place.cell}/{place.schema_name}") for kind in _MADE[place.tier]),
-        )
-        await work.around.homes[place.tier].make(work.target.site)
+        objects = [MoveObject(Side.TARGET, kind, f"{place.cell}/{place.schema_name}") for kind in _MADE[place.tier]]
+        await work.around.objects.register(work.move, *objects)
+        await reached("preparing.registered")
+
+        async def guard(connection: asyncpg.Connection) -> None:
+            """A worker that slept must not make again what has been removed since."""
+            if place.tier is Tier.DEDICATED:
+                # There is nothing yet that could be held: the catalog says whose the move is.
+                await work.around.objects.register(work.move, *objects)
+            else:
+                await work.target.hold(connection)
+
+        await work.around.homes[place.tier].make(work.target.site, guard)
         await work.look_again()
         await work.fence_off_the_past()
         # A move that failed and is tried again finds rows of the last time.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 SHARED_PARTITIONS = 8
 SHARED_CAPACITY = 10_000
 TURN_TIMEOUT = "60s"
+
+
+Guard = Callable[["asyncpg.Connection"], Awaitable[None]]
+"""Awaited before something is made or destroyed, in the same transaction or turn; raises to keep it from happening."""
+
+
+async def nobody_else(_: asyncpg.Connection) -> None:
+    """The guard of who has what it works on alone."""
 
 
 class CellBuilder:
@@ -82,7 +90,7 @@ class CellBuilder:
         session.add(row)  # type: ignore[attr-defined]
         return row
 
-    async def build(self, name: str) -> None:
+    async def build(self, name: str, guard: Guard = nobody_else) -> None:
         """Make a registered cell's database and bring it to head. Rerunnable: each act is skipped when it was done."""
         async with self._sessions() as session:
             row = await Registry.cell_row(session, name)
@@ -91,7 +99,7 @@ class CellBuilder:
         ipad, opad = secret.padded()
         schema = SHARED_SCHEMA if row.kind == CellKind.SHARED else DEDICATED_SCHEMA
         async with administrator(await self._registry.admin_url(server)) as admin:
-            await create_database(admin, row.database)
+            await create_database(admin, row.database, guard)
         async with administrator(await self._registry.admin_url(server, row.database)) as admin:
             install = {
                 "name": row.name,
@@ -119,8 +127,10 @@ class CellBuilder:
             await admin.execute(f"DROP DATABASE IF EXISTS {quoted(database)} WITH (FORCE)")
 
 
-async def create_database(admin: asyncpg.Connection, name: str) -> None:
+async def create_database(admin: asyncpg.Connection, name: str, guard: Guard = nobody_else) -> None:
     await _take_turns(admin, name)
+    # Whoever drops it takes the turn after this one, or has had it, and then the guard knows.
+    await guard(admin)
     if await admin.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
         return
     # template0: whatever somebody put into template1 would stand in every cell, outside of its walls.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
@@ -13,7 +12,7 @@ from strata.platform.database.names import quoted
 from strata.tenancy.cell.schema_revisions import Chains
 from strata.tenancy.cell.tenant_tables import tenant_tables
 from strata.tenancy.model import FenceState, Tier
-from strata.tenancy.provisioning.cells import make_schema
+from strata.tenancy.provisioning.cells import Guard, make_schema, nobody_else
 
 if TYPE_CHECKING:
     import asyncpg
@@ -36,13 +35,12 @@ class Site(msgspec.Struct, frozen=True):
     cell_url: URL
 
 
-Guard = Callable[["asyncpg.Connection"], Awaitable[None]]
-"""Awaited within the transaction that destroys something, before it does; raises to keep it from happening."""
-
-
 class Home(Protocol):
-    async def make(self, site: Site) -> None:
-        """Make the home and leave the fence alone: in a move, the fence is another home's yet. Rerunnable."""
+    async def make(self, site: Site, guard: Guard) -> None:
+        """Make the home and leave the fence alone: in a move, the fence is another home's yet. Rerunnable.
+
+        The guard is asked before anything is made: on the cell's connection, or for a database on its server's.
+        """
 
     async def unmake(self, site: Site, guard: Guard) -> None:
         """Undo `make`, whether there is all of it, a part or nothing; rows in common tables are left to the caller."""
@@ -58,7 +56,7 @@ class Home(Protocol):
 
 
 class SharedHome:
-    async def make(self, site: Site) -> None:
+    async def make(self, site: Site, guard: Guard) -> None:
         """The tables stand there already."""
 
     async def unmake(self, site: Site, guard: Guard) -> None:
@@ -100,8 +98,9 @@ class SchemaHome:
         self._chains = chains
         self._kept = kept
 
-    async def make(self, site: Site) -> None:
+    async def make(self, site: Site, guard: Guard) -> None:
         async with administrator(site.cell_url) as admin, admin.transaction():
+            await guard(admin)
             await self._make(admin, site)
 
     async def unmake(self, site: Site, guard: Guard) -> None:
@@ -157,8 +156,8 @@ class DedicatedHome:
     def __init__(self, cells: CellBuilder) -> None:
         self._cells = cells
 
-    async def make(self, site: Site) -> None:
-        await self._cells.build(site.cell.name)
+    async def make(self, site: Site, guard: Guard) -> None:
+        await self._cells.build(site.cell.name, guard)
 
     async def unmake(self, site: Site, guard: Guard) -> None:
         if await _is_there(site):
@@ -169,7 +168,7 @@ class DedicatedHome:
         await self._cells.remove_database(site.cell, site.server)
 
     async def build(self, site: Site) -> None:
-        await self.make(site)
+        await self.make(site, nobody_else)
         async with administrator(site.cell_url) as admin, admin.transaction():
             await _open_fence(admin, site)
 

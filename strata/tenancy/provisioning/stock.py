@@ -16,10 +16,10 @@ from strata.platform.database.lease import lease
 from strata.platform.ids import new_id
 from strata.tenancy.catalog.tables import CellRow, PlacementRow, ServerRow, SpareRow
 from strata.tenancy.model import FIRST_EPOCH, CellKind, CellState, Tier, schema_for
+from strata.tenancy.provisioning.cells import nobody_else
 from strata.tenancy.provisioning.homes import Home, Site
 
 if TYPE_CHECKING:
-    import asyncpg
     from sqlalchemy import URL
 
     from strata.tenancy.catalog.registry import Registry
@@ -80,7 +80,7 @@ class Stock:
         async with self._sessions.begin() as session:
             spare = SpareRow(tenant_id=new_id(), cell_id=cell_id)
             session.add(spare)
-        await self._home.make(await self._site(spare))
+        await self._home.make(await self._site(spare), nobody_else)
         async with self._sessions.begin() as session:
             (await session.get_one(SpareRow, spare.tenant_id)).ready = True
 
@@ -89,7 +89,7 @@ class Stock:
         async with self._sessions() as session:
             half_made = (await session.scalars(select(SpareRow).where(SpareRow.ready.is_(False)))).all()
         for spare in half_made:
-            await self._home.unmake(await self._site(spare), _nothing_to_guard)
+            await self._home.unmake(await self._site(spare), nobody_else)
             async with self._sessions.begin() as session:
                 await session.execute(delete(SpareRow).where(SpareRow.tenant_id == spare.tenant_id))
 
@@ -106,7 +106,3 @@ class Stock:
         )
         url = await self._registry.admin_url(server)
         return Site(spare.tenant_id, home, cell, server, url, url.set(database=cell.database))
-
-
-async def _nothing_to_guard(_admin: asyncpg.Connection) -> None:
-    """Nobody has ever been in there."""
