@@ -24,6 +24,7 @@ import structlog
 from tests.bench import (
     apply,
     connections,
+    disturbed,
     document,
     events,
     flags,
@@ -67,6 +68,7 @@ BENCHMARKS: Mapping[str, Benchmark[Any]] = {
         moving,
         slots,
         write_block,
+        disturbed,
     )
 }
 

@@ -58,9 +58,9 @@ _SHOWN = ("native_rows_s", "ours_rows_s", "python_cpu_s")
 
 
 class Plan(msgspec.Struct, frozen=True):
-    updates: int = 50_000
+    updates: int = 200_000
     rows: int = 200_000
-    rounds: int = 2
+    rounds: int = 3
     streaming: bool = False
     """Whether the server streams big transactions before they are committed."""
 

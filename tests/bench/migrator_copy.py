@@ -46,7 +46,7 @@ PATIENCE_S = 300.0
 
 class Plan(msgspec.Struct, frozen=True):
     rows: int = 1_000_000
-    rounds: int = 2
+    rounds: int = 4
 
 
 TABLE = """

@@ -143,7 +143,6 @@ async def _phases(runtime: Runtime, move: Move) -> dict[str, float]:
 async def _measured(ground: Ground, load: LoadGenerator, other: EmbeddedPostgres, plan: Plan) -> dict[str, Any]:
     tenants = await strata_side.prepare(ground)
     neighbour = next(each for each in tenants if each.tier is Tier.SHARED)
-    moving = next(each for each in tenants if each.tier is Tier.SCHEMA)
     server = strata_side.serve(ground)
     _define(load, server, neighbour)
     async with strata_side.opened(ground) as runtime:
@@ -155,15 +154,15 @@ async def _measured(ground: Ground, load: LoadGenerator, other: EmbeddedPostgres
             role_prefix=runtime.settings.role_prefix,
             actor=strata_side.ACTOR,
         )
+        moving = await strata_side.add_tenant(runtime, "bench-moving", Tier.SHARED)
         asked = await renamings(runtime, moving)
         await _fill(runtime, moving.slug, plan.rows)
+        await ground.settle(*[str(each.database) for each in await runtime.registry.cells()][:1])
         away = Order(moving.slug, Tier.DEDICATED, server=_OTHER_SERVER, retention_s=0)
         home = Order(moving.slug, Tier.SHARED, cell=strata_side.CELL, retention_s=0)
         with worker(ground):
             async with SteadyLoad(server, asked, plan.writes_per_s, connections=4) as writes:
                 stage = _Stage(runtime, load, writes, [ground.dsn("postgres"), other.dsn()], moving.slug, plan)
-                await _move(stage, home, "into the shared tables")
-                await ground.settle(*[str(each.database) for each in await runtime.registry.cells()][:1])
                 moves = []
                 for _ in range(plan.rounds):
                     moves.append(await _move(stage, away, "away"))

@@ -92,7 +92,7 @@ def opened(ground: Ground) -> AbstractAsyncContextManager[Runtime]:
 async def prepare(ground: Ground) -> list[BenchTenant]:
     """A cell, a tenant on each tier with goods in it, and a token for each."""
     async with standing(ground) as runtime:
-        tenants = [await _tenant(runtime, tier) for tier in Tier]
+        tenants = [await add_tenant(runtime, f"bench-{tier}", tier) for tier in Tier]
         databases = [str(row.database) for row in await runtime.registry.cells()]
     await ground.settle(CATALOG, *databases)
     return tenants
@@ -111,9 +111,9 @@ async def register(ground: Ground, runtime: Runtime, *, app_address: str | None 
     )
 
 
-async def _tenant(runtime: Runtime, tier: Tier) -> BenchTenant:
-    slug = f"bench-{tier}"
-    await runtime.provisioning.create(NewTenant(slug=slug, name=f"Bench {tier}", tier=tier), ACTOR)
+async def add_tenant(runtime: Runtime, slug: str, tier: Tier) -> BenchTenant:
+    """With goods in it; nothing that is counted for it refuses it."""
+    await runtime.provisioning.create(NewTenant(slug=slug, name=slug.capitalize(), tier=tier), ACTOR)
     # Counted as everybody's requests are, and never reached.
     for limit in (
         "api_rate_per_minute",

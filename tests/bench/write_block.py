@@ -24,6 +24,7 @@ from sqlalchemy import text
 
 from strata.events import relaying
 from strata.migrator.desk import Order
+from strata.migrator.moves import Move
 from strata.migrator.phases import Phase
 from strata.moving import keeper
 from strata.runtime import Runtime
@@ -40,6 +41,7 @@ _AROUND_NS = 1_000_000_000
 _SETTLE_S = 1.5
 _WARM_UP_S = 3.0
 _QUIET_WINDOWS = 10
+HEAD = ["", "cut-overs", "p50", "p99", "longest", "no answer for: p50", "p99", "fence shut: p50", "called off"]
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -154,17 +156,21 @@ async def _cut_over(runtime: Runtime, tenant: BenchTenant, to: Tier, load: Stead
     if moved is None or moved.phase is not Phase.COMPLETED:
         message = f"the move to {to} did not complete: {moved.failure if moved else 'somebody else has it'}"
         raise RequestsRefusedError(message)
+    return {"move_s": round(took_s, 3), **await seen(runtime, moved, load)}
+
+
+async def seen(runtime: Runtime, moved: Move, load: SteadyLoad) -> dict[str, Any]:
+    """The window around the flip of a move that is over, by whoever offered the writes."""
     # The last that were under way have been answered by then, and the next move's preparations are not in the window.
     await asyncio.sleep(_SETTLE_S)
-    events = await runtime.desk.moves.events(started.id)
+    events = await runtime.desk.moves.events(moved.id)
     [flip] = [event for event in events if event.what == "flipped"]
     flipped_ns = _nanoseconds(flip.at)
     return {
-        "from": started.source.tier.value,
-        "to": to.value,
+        "from": moved.source.tier.value,
+        "to": moved.target.tier.value,
         "write_block_ms": moved.write_block_ms,
         "called_off": sum(event.what == "called off" for event in events),
-        "move_s": round(took_s, 3),
         "times_ms": flip.detail["times_ms"],
         **await load.window(flipped_ns - _AROUND_NS, flipped_ns + _AROUND_NS),
     }
@@ -175,17 +181,16 @@ def _nanoseconds(at: datetime) -> int:
 
 
 def tables(found: dict[str, Any]) -> list[Table]:
-    head = ["", "cut-overs", "p50", "p99", "longest", "no answer for: p50", "p99", "fence shut: p50", "called off"]
     shown = []
     for rate in found["rates"]:
-        rows = [head]
+        rows = [HEAD]
         ways = sorted({(each["from"], each["to"]) for each in rate["cut_overs"]})
         rows += [
-            _row(f"{one} to {other}", [c for c in rate["cut_overs"] if (c["from"], c["to"]) == (one, other)])
+            row(f"{one} to {other}", [c for c in rate["cut_overs"] if (c["from"], c["to"]) == (one, other)])
             for one, other in ways
         ]
-        rows.append(_row("all", rate["cut_overs"]))
-        rows.append(_row("nothing moved", rate["quiet"]))
+        rows.append(row("all", rate["cut_overs"]))
+        rows.append(row("nothing moved", rate["quiet"]))
         answered_per_s = rate["answered"] / rate["seconds"]
         failed = sum(rate["failed"].values())
         title = (
@@ -196,7 +201,7 @@ def tables(found: dict[str, Any]) -> list[Table]:
     return shown
 
 
-def _row(name: str, windows: Sequence[dict[str, Any]]) -> list[str]:
+def row(name: str, windows: Sequence[dict[str, Any]]) -> list[str]:
     longest = [each["longest_ms"] for each in windows]
     gaps = [each["gap_ms"] for each in windows]
     blocks = [each["write_block_ms"] for each in windows if each.get("write_block_ms") is not None]
