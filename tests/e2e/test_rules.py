@@ -69,3 +69,40 @@ async def test_a_large_movement_waits_until_somebody_else_approves(
     await expect(mara.locator("tr[data-request]")).to_contain_text("approved")
     await mara.get_by_role("link", name="The movement").click()
     await expect(mara.get_by_text("by olga")).to_be_visible()
+
+
+async def test_products_are_found_by_a_custom_field_on_the_page(
+    site: Site, new_shop: NewShop, signed_in: Visit
+) -> None:
+    shop = await new_shop()
+    fields = [
+        {"key": "colour", "label": "Colour", "type": "select", "options": ["red", "black & white"]},
+        {"key": "shelf_life", "label": "Shelf life", "type": "number"},
+    ]
+    await settle(site.runtime, shop.slug, {"custom_fields": {"product": fields}})
+    async with site.client(shop) as client:
+        for number in range(60):
+            colour, days = ("black & white", 30) if number % 10 else ("red", number)
+            body = {"sku": f"C-{number:02}", "name": "Cup", "custom": {"colour": colour, "shelf_life": days}}
+            assert (await client.post("/api/v1/products", json=body)).status_code == 201
+    page = await signed_in(shop, "/stock", viewport=PHONE)
+    await page.get_by_label("Colour").select_option("red")
+    await page.get_by_role("button", name="Search").click()
+    await expect(page.locator("#rows tr")).to_have_count(6)
+    await page.get_by_label("Shelf life").fill("20")
+    await page.get_by_role("button", name="Search").click()
+    await expect(page.locator("#rows tr")).to_have_count(1)
+    await expect(page.locator("#rows")).to_contain_text("C-20")
+    await page.get_by_label("Shelf life").fill("21")
+    await page.get_by_role("button", name="Search").click()
+    await expect(page.locator("#rows")).to_contain_text("found by its whole value")
+    # The next fifty are those of the same colour, and the address can be kept.
+    await page.get_by_label("Shelf life").fill("")
+    await page.get_by_label("Colour").select_option("black & white")
+    await page.get_by_role("button", name="Search").click()
+    await expect(page.locator("#rows tr:not(.more)")).to_have_count(50)
+    await page.reload()
+    await expect(page.get_by_label("Colour")).to_have_value("black & white")
+    await page.get_by_role("link", name="Show more").click()
+    await expect(page.locator("#rows tr:not(.more)")).to_have_count(54)
+    assert await page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")

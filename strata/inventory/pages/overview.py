@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from uuid import UUID
 
 import msgspec
 from sqlalchemy import ColumnElement, and_, func, or_, select, true
 
+from strata.inventory.custom.values import Entity, having
 from strata.inventory.locations.models import Bin, Warehouse, Zone
 from strata.inventory.products.models import Product
 from strata.inventory.stock.models import StockBalance
@@ -33,13 +35,15 @@ class OverviewFilter(msgspec.Struct, frozen=True):
     """Part of the SKU or the name, or a whole barcode."""
     warehouse: str | None = None
     """Its code: products that lie there or have lain there, and how much of them there."""
+    custom: Mapping[str, str] = MappingProxyType({})
+    """Values of custom fields, by key."""
 
 
 async def stock_by_product(session: TenantReadSession, paging: Paging, wanted: OverviewFilter) -> Page[ProductStock]:
     """The page first, then the sums: the planner would rather add up everything there is before it takes fifty."""
     products: AnySelect = select(
         Product.tenant_id, Product.id, Product.sku, Product.name, Product.unit, Product.active
-    ).where(*_conditions(wanted))
+    ).where(*_conditions(wanted), *having(session, Entity.PRODUCT, Product.id, wanted.custom))
     page = _ORDER.select_page(products, paging).subquery("page")
     here = (
         _there(

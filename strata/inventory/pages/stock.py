@@ -6,12 +6,13 @@ from uuid import UUID
 from litestar import Request, Response, get
 
 from strata.identity.permissions import Permission, requires
-from strata.inventory.custom.values import Entity, labelled
+from strata.inventory.custom.values import Entity, labelled, wanted_values
 from strata.inventory.locations.repository import list_warehouses
 from strata.inventory.pages.overview import OverviewFilter, stock_by_product
 from strata.inventory.pages.surroundings import PAGES, frame_for, why_read_only
 from strata.inventory.products.repository import product_by_id
 from strata.inventory.request_parameters import CursorParameter, SearchParameter, TextParameter
+from strata.inventory.settings import custom_fields_in
 from strata.inventory.stock.repository import list_ledger, list_stock, on_hand_of
 from strata.inventory.stock.schemas import LedgerFilter, StockFilter
 from strata.platform.paging import MAX_LIMIT, Paging
@@ -33,7 +34,8 @@ async def stock(
     warehouse: TextParameter = None,
     cursor: CursorParameter = None,
 ) -> Response[str]:
-    wanted = OverviewFilter((q or "").strip() or None, warehouse or None)
+    custom = {key: text for key, value in wanted_values(request).items() if (text := value.strip())}
+    wanted = OverviewFilter((q or "").strip() or None, warehouse or None, custom)
     async with tenants.reading(context) as session:
         page = await stock_by_product(session, Paging(cursor=cursor or None), wanted)
         warehouses = [] if wants_part(request) else (await list_warehouses(session, Paging(MAX_LIMIT))).items
@@ -46,6 +48,8 @@ async def stock(
         warehouses=warehouses,
         q=wanted.q or "",
         warehouse=wanted.warehouse or "",
+        custom=custom,
+        fields=custom_fields_in(context).product,
         read_only=why_read_only(context),
     )
 
