@@ -152,7 +152,10 @@ async def open_runtime(settings: Settings, *, upgrade: bool = False) -> AsyncIte
         flag_client = await stack.enter_async_context(serving_flags(flags, contexts.held))
         rates = _to_be_closed(stack, RateLimiter(link, settings.limits))
         flusher = _to_be_closed(stack, UsageFlusher(meter, UsageBook(catalog), flush_s=settings.usage.flush_s))
-        watch = _to_be_closed(stack, NeighbourWatch(meter, contexts, NeighbourBook(catalog), settings.usage))
+        watch = _to_be_closed(
+            stack,
+            NeighbourWatch(meter, contexts, NeighbourBook(catalog), settings.usage, lambda: rates.presence.processes),
+        )
         cells = CellBuilder(catalog, registry, chains, settings.role_prefix)
         kept = KeptConnections()
         stack.callback(kept.close)

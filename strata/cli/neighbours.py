@@ -102,7 +102,7 @@ def carry_out_advice(advice: AdviceId, data_dir: DataDir = None, as_json: AsJson
 
 @app.command("dismiss")
 def dismiss_advice(advice: AdviceId, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Leave it; the same may be advised again when it goes on."""
+    """Leave it; the same may be advised again in an hour, if it goes on."""
 
     async def act(runtime: Runtime) -> None:
         await dismiss(runtime.neighbours, advice, actor())

@@ -17,9 +17,11 @@ WINDOW_S = 2.0
 class Watched:
     """A process's watch, whose windows the test ends."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, processes: int) -> None:
         self.meter = UsageMeter()
-        self.watch = NeighbourWatch(self.meter, runtime.contexts, runtime.neighbours, runtime.settings.usage)
+        self.watch = NeighbourWatch(
+            self.meter, runtime.contexts, runtime.neighbours, runtime.settings.usage, lambda: processes
+        )
         # Its own clock is not wanted here.
         self.meter.on_use.clear()
 
@@ -34,9 +36,11 @@ class Watched:
         await self.watch.window(WINDOW_S)
 
 
-async def noisy(runtime: Runtime, tenant_on: Tenantry, *, plan: str | None = None) -> tuple[Watched, TenantContext]:
+async def noisy(
+    runtime: Runtime, tenant_on: Tenantry, *, plan: str | None = None, processes: int = 1
+) -> tuple[Watched, TenantContext]:
     """A tenant that does in a window what it did in forty, while its neighbours' statements take five times as long."""
-    watched = Watched(runtime)
+    watched = Watched(runtime, processes)
     loud = await tenant_on(Tier.SHARED, plan=plan)
     neighbours = [await tenant_on(Tier.SHARED) for _ in range(3)]
     usual = {each.id: 40_000_000 for each in (loud, *neighbours)}

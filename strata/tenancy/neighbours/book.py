@@ -22,6 +22,7 @@ from strata.tenancy.neighbours.tables import AdviceKind, AdviceRow, AdviceState,
 from strata.tenancy.usage.statements import Slow
 
 _ENDED_AFTER = timedelta(seconds=20)
+_LEFT_AT_THAT = timedelta(hours=1)
 _RECENT = timedelta(seconds=30)
 _KEPT = timedelta(days=30)
 _MS = 1_000_000
@@ -117,13 +118,28 @@ class NeighbourBook:
                 .values(ended_at=FindingRow.seen_at)
             )
 
-    async def propose(self, advice: Iterable[NewAdvice]) -> None:
-        now = datetime.now(UTC)
-        rows = [{"id": new_id(), "made_at": now, **msgspec.structs.asdict(each)} for each in advice]
-        if not rows:
+    async def propose(self, proposals: Iterable[NewAdvice]) -> None:
+        """What was decided lately is left at that: a load goes on for a while after it was dealt with, or dismissed."""
+        advice = list(proposals)
+        if not advice:
             return
+        now = datetime.now(UTC)
         statement = insert(AdviceRow)
         async with self._catalog.begin() as connection:
+            lately = await connection.execute(
+                select(AdviceRow.tenant_id, AdviceRow.kind, AdviceRow.subject).where(
+                    AdviceRow.tenant_id.in_({each.tenant_id for each in advice}),
+                    AdviceRow.decided_at > now - _LEFT_AT_THAT,
+                )
+            )
+            settled = {tuple(row) for row in lately}
+            rows = [
+                {"id": new_id(), "made_at": now, **msgspec.structs.asdict(each)}
+                for each in advice
+                if (each.tenant_id, each.kind, each.subject) not in settled
+            ]
+            if not rows:
+                return
             await connection.execute(
                 statement.on_conflict_do_update(
                     index_elements=["tenant_id", "kind", "subject"],

@@ -11,7 +11,7 @@ import contextlib
 import resource
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -48,8 +48,17 @@ class _Seen(msgspec.Struct, frozen=True):
 class NeighbourWatch:
     """One per process; begins by itself when somebody is counted."""
 
-    def __init__(self, meter: UsageMeter, contexts: ContextCache, book: NeighbourBook, settings: UsageSettings) -> None:
+    def __init__(
+        self,
+        meter: UsageMeter,
+        contexts: ContextCache,
+        book: NeighbourBook,
+        settings: UsageSettings,
+        processes: Callable[[], int] = lambda: 1,
+    ) -> None:
+        """`processes`: how many serve; requests are spread over them evenly, as far as one of them can tell."""
         self._meter = meter
+        self._processes = processes
         self._contexts = contexts
         self.book = book
         self._window_s = settings.neighbours_window_s
@@ -109,7 +118,8 @@ class NeighbourWatch:
         await self.book.note(cell, found)
         if found.tenant_id is None:
             return
-        requests = asked.get(found.tenant_id, (0, 0))[0]
+        # A limit holds over all processes, and this one sees its part of the requests.
+        requests = asked.get(found.tenant_id, (0, 0))[0] * max(1, self._processes())
         context = await self._contexts.get_by_id(found.tenant_id)
         await self.book.propose(advise(found, context, requests_per_minute=requests * 60 / took_s))
 

@@ -6,14 +6,15 @@ import pytest
 from sqlalchemy import text
 
 from strata.app import StrataApp, create_app
-from strata.console.neighbours import NeedsAPersonError, carry_out, look
+from strata.console.neighbours import NeedsAPersonError, carry_out, dismiss, look
 from strata.migrator.phases import Phase
 from strata.platform.paging import Paging
 from strata.runtime import Runtime
 from strata.tenancy.audit.entries import EntryFilter
 from strata.tenancy.catalog.audit_chain import list_entries
+from strata.tenancy.context import TenantContext
 from strata.tenancy.model import Tier
-from strata.tenancy.neighbours.book import AdviceDecidedError, NeighbourBook
+from strata.tenancy.neighbours.book import Advice, AdviceDecidedError, NeighbourBook
 from strata.tenancy.neighbours.detector import Found, Verdict
 from strata.tenancy.neighbours.explaining import Explainer, wanted_index
 from strata.tenancy.neighbours.tables import AdviceKind, AdviceState
@@ -65,6 +66,41 @@ async def test_who_may_have_a_database_of_its_own_is_moved_by_one_command(
     (move,) = await runtime.desk.moves.newest(slug=loud.slug, unfinished=True, before=None, limit=5)
     assert move.target.tier is Tier.DEDICATED
     assert move.phase is Phase.PENDING
+
+
+async def advised(runtime: Runtime, tenant: TenantContext) -> list[Advice]:
+    return [each for each in await runtime.neighbours.advice() if each.tenant == tenant.slug]
+
+
+async def test_a_process_among_several_knows_that_it_sees_a_part(runtime: Runtime, tenant_on: Tenantry) -> None:
+    _, loud = await noisy(runtime, tenant_on, processes=2)
+    (advice,) = await advised(runtime, loud)
+    # 1,200 a minute in each of two.
+    assert advice.action["amount"] == 1200
+    assert "2400 now" in advice.why
+
+
+async def test_what_was_decided_is_not_proposed_again_while_the_load_goes_on(
+    runtime: Runtime, tenant_on: Tenantry
+) -> None:
+    watched, loud = await noisy(runtime, tenant_on)
+
+    async def goes_on() -> None:
+        await watched.window(loud.placement.cell, {loud.id: 6_000_000_000})
+        assert [each.tenant_id for each in watched.watch.found[loud.placement.cell]] == [loud.id]
+
+    (advice,) = await advised(runtime, loud)
+    await dismiss(runtime.neighbours, advice.id, "tests")
+    await goes_on()
+    assert await advised(runtime, loud) == []
+    async with runtime.catalog_engine.begin() as connection:
+        await connection.execute(
+            text("UPDATE neighbour_advice SET decided_at = now() - interval '61 minutes' WHERE id = :id"),
+            {"id": advice.id},
+        )
+    await goes_on()
+    (again,) = await advised(runtime, loud)
+    assert again.kind is AdviceKind.THROTTLE
 
 
 async def test_processes_that_find_the_same_share_a_finding(runtime: Runtime, tenant_on: Tenantry) -> None:
