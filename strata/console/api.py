@@ -9,7 +9,7 @@ from litestar import Controller, Response, get, post
 from litestar.params import QueryParameter
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from strata.console.tenants import StatusChange, actor, change_status, tenants_page
+from strata.console.tenants import StatusChange, TenantFilter, actor, change_status, tenants_page
 from strata.identity.permissions import Permission, requires
 from strata.platform.paging import DEFAULT_LIMIT, MAX_LIMIT, Page, Paging
 from strata.platform.tokens import Claims
@@ -19,8 +19,12 @@ from strata.tenancy.catalog.registry import CellSummary, Registry, ServerSummary
 from strata.tenancy.catalog.tenants import TenantDirectory, TenantSummary
 from strata.tenancy.model import TenantStatus, Tier
 from strata.tenancy.provisioning.tenants import NewTenant, Provisioning
+from strata.tenancy.settings.book import SettingsBook
+from strata.tenancy.settings.conditions import setting_condition
 
 Limit = Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT)]
+Where = Annotated[list[str] | None, QueryParameter(max_items=20)]
+"""settings.regional.time_zone=Europe/Berlin; several: all of them."""
 
 
 class TenantToMake(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,12 +48,15 @@ class TenantsApi(Controller):
     async def list_tenants(
         self,
         directory: TenantDirectory,
+        settings_book: SettingsBook,
         limit: Limit = DEFAULT_LIMIT,
         cursor: str | None = None,
         search: str | None = None,
         status: TenantStatus | None = None,
+        where: Where = None,
     ) -> Page[TenantSummary]:
-        return await tenants_page(directory, Paging(limit, cursor), search=search, status=status)
+        conditions = [setting_condition(settings_book.model, each) for each in where or ()]
+        return await tenants_page(directory, Paging(limit, cursor), TenantFilter(search, status, conditions))
 
     @post(opt=requires(Permission.STAFF_TENANTS_WRITE), summary="Make a tenant; the same again changes nothing")
     async def create_tenant(

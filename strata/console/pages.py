@@ -9,17 +9,19 @@ from litestar.response import Redirect
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from strata.console.surroundings import PAGES, frame_for
-from strata.console.tenants import StatusChange, change_status, tenants_page
+from strata.console.tenants import StatusChange, TenantFilter, change_status, tenants_page
 from strata.identity.permissions import Permission, requires
 from strata.platform.errors import InvalidInputError
-from strata.platform.paging import Paging
+from strata.platform.paging import Page, Paging
 from strata.platform.tokens import Claims
 from strata.platform.web.pages import wants_part
 from strata.tenancy.audit.entries import EntryFilter
 from strata.tenancy.catalog.audit_chain import list_entries
 from strata.tenancy.catalog.registry import Registry
-from strata.tenancy.catalog.tenants import TenantDirectory
+from strata.tenancy.catalog.tenants import TenantDirectory, TenantSummary
 from strata.tenancy.model import TenantStatus
+from strata.tenancy.settings.book import SettingsBook
+from strata.tenancy.settings.conditions import setting_condition
 
 _PER_PAGE = 50
 _HISTORY_PER_PAGE = 25
@@ -30,10 +32,24 @@ AnyRequest = Request[Any, Any, Any]
 
 @get("/tenants", opt=requires(Permission.STAFF_TENANTS_READ), include_in_schema=False)
 async def tenants(
-    request: AnyRequest, directory: TenantDirectory, claims: Claims, q: str = "", status: str = "", cursor: str = ""
+    request: AnyRequest,
+    directory: TenantDirectory,
+    settings_book: SettingsBook,
+    claims: Claims,
+    q: str = "",
+    status: str = "",
+    where: str = "",
+    cursor: str = "",
 ) -> Response[str]:
     chosen = TenantStatus(status) if status in set(TenantStatus) else None
-    page = await tenants_page(directory, Paging(_PER_PAGE, cursor or None), search=q.strip() or None, status=chosen)
+    page: Page[TenantSummary] = Page([], None)
+    problem = None
+    try:
+        conditions = [setting_condition(settings_book.model, where)] if where.strip() else []
+        wanted = TenantFilter(q.strip() or None, chosen, conditions)
+        page = await tenants_page(directory, Paging(_PER_PAGE, cursor or None), wanted)
+    except InvalidInputError as error:
+        problem = error.detail
     template = "console/tenant_rows.html" if wants_part(request) else "console/tenants.html"
     return PAGES.page(
         template,
@@ -41,6 +57,8 @@ async def tenants(
         frame_for(claims),
         page=page,
         q=q,
+        where=where,
+        problem=problem,
         chosen=chosen.value if chosen else "",
         statuses=list(TenantStatus),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
@@ -9,7 +10,7 @@ import msgspec
 from strata.platform.errors import InvalidInputError
 from strata.platform.paging import Page, Paging, decode_cursor, encode_cursor
 from strata.platform.tokens import Claims
-from strata.tenancy.catalog.tenants import TenantDirectory, TenantSummary
+from strata.tenancy.catalog.tenants import SettingCondition, TenantDirectory, TenantSummary
 from strata.tenancy.model import TenantStatus
 
 _LONGEST_REASON = 500
@@ -28,11 +29,18 @@ def actor(claims: Claims) -> str:
     return f"staff:{claims.sub}"
 
 
-async def tenants_page(
-    directory: TenantDirectory, paging: Paging, *, search: str | None, status: TenantStatus | None
-) -> Page[TenantSummary]:
+class TenantFilter(msgspec.Struct, frozen=True):
+    search: str | None = None
+    status: TenantStatus | None = None
+    where: Sequence[SettingCondition] = ()
+    """All of them; set, or so by default."""
+
+
+async def tenants_page(directory: TenantDirectory, paging: Paging, wanted: TenantFilter) -> Page[TenantSummary]:
     after = None if paging.cursor is None else str(decode_cursor(paging.cursor, [str])[0])
-    found = await directory.find(search=search, status=status, after=after, limit=paging.limit + 1)
+    found = await directory.find(
+        search=wanted.search, status=wanted.status, after=after, limit=paging.limit + 1, where=wanted.where
+    )
     shown = found[: paging.limit]
     more = len(found) > paging.limit
     return Page(shown, encode_cursor([shown[-1].slug]) if more else None)

@@ -3,12 +3,15 @@ from __future__ import annotations
 import secrets
 
 import pytest
+from sqlalchemy import text
 
 from strata.app import StrataApp
 from strata.runtime import Runtime
 from strata.tenancy.model import TenantStatus, Tier
+from strata.tenancy.settings.conditions import setting_condition
 from tests.builders.http import client_of, token_for, token_for_staff
 from tests.builders.platform import Tenantry
+from tests.builders.settings import settle
 
 STAFF_ROUTES = ("/staff/v1/tenants", "/staff/v1/cells", "/staff/v1/servers", "/tenants", "/cells")
 
@@ -52,6 +55,37 @@ async def test_tenants_and_history_come_in_pages(runtime: Runtime, whole_app: St
                 cursor = page["next_cursor"]
             assert cursor is None
             assert len(set(seen)) == count
+
+
+async def test_tenants_are_found_by_a_setting(runtime: Runtime, whole_app: StrataApp, tenant_on: Tenantry) -> None:
+    stem = f"p{secrets.token_hex(4)}"
+    berlin, utc, other = [(await tenant_on(Tier.SHARED, slug=f"{stem}-{n}")).slug for n in range(3)]
+    await settle(runtime, berlin, {"regional": {"time_zone": "Europe/Berlin", "currency": "EUR"}})
+    await settle(runtime, other, {"regional": {"time_zone": "Europe/Berlin"}})
+    async with client_of(whole_app, "console.localhost", token=token_for_staff(runtime.tokens)) as client:
+
+        async def found(*where: str) -> set[str]:
+            answer = await client.get("/staff/v1/tenants", params={"search": stem, "where": list(where)})
+            return {each["slug"] for each in answer.json()["items"]}
+
+        assert await found("settings.regional.time_zone=Europe/Berlin") == {berlin, other}
+        assert await found("regional.time_zone=Europe/Berlin", "regional.currency=EUR") == {berlin}
+        assert await found("regional.time_zone=UTC") == {utc}, "found by the default too"
+        refused = await client.get("/staff/v1/tenants", params={"where": "regional.colour=red"})
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid-input")
+
+        page = (await client.get("/tenants", params={"q": stem, "where": "regional.currency=EUR"})).text
+        assert (berlin in page, other in page) == (True, False)
+        page = (await client.get("/tenants", params={"where": "nonsense"})).text
+        assert "is no condition" in page
+    condition = setting_condition(runtime.settings_book.model, "regional.time_zone=Europe/Berlin")
+    assert "@>" in str(condition.sql().compile(runtime.catalog_engine.sync_engine))
+    async with runtime.catalog_engine.begin() as connection:
+        # So few tenants are read as a whole; what counts is that the index would serve.
+        await connection.execute(text("SET LOCAL enable_seqscan = off"))
+        contained = "EXPLAIN SELECT tenant_id FROM tenant_settings WHERE document @> CAST(:document AS jsonb)"
+        plan = await connection.scalars(text(contained), {"document": '{"regional": {"time_zone": "Europe/Berlin"}}'})
+        assert any("ix_tenant_settings_document" in line for line in plan)
 
 
 async def test_cells_and_servers_are_listed_without_secrets(runtime: Runtime, whole_app: StrataApp) -> None:
