@@ -11,6 +11,7 @@ from litestar.response import Redirect
 
 from strata.console.surroundings import PAGES, frame_for
 from strata.console.tenants import actor
+from strata.identity.errors import PermissionMissingError
 from strata.identity.permissions import Permission, requires
 from strata.migrator.desk import Desk, Order
 from strata.platform.errors import ConflictError
@@ -73,6 +74,16 @@ async def carry_out(book: NeighbourBook, entitlements: EntitlementDesk, desk: De
     return done
 
 
+async def _carried_out(
+    book: NeighbourBook, entitlements: EntitlementDesk, desk: Desk, advice_id: UUID, claims: Claims
+) -> str:
+    """Whoever may move a tenant may not therefore limit it: that is a grant, and needs what grants need."""
+    throttles = (await book.proposed(advice_id)).kind is AdviceKind.THROTTLE
+    if throttles and Permission.STAFF_TENANTS_WRITE not in claims.permissions:
+        raise PermissionMissingError(Permission.STAFF_TENANTS_WRITE)
+    return await carry_out(book, entitlements, desk, advice_id, actor(claims))
+
+
 async def dismiss(book: NeighbourBook, advice_id: UUID, who: str) -> None:
     await book.decide(await book.proposed(advice_id), AdviceState.DISMISSED, who)
 
@@ -93,7 +104,7 @@ async def get_neighbours(neighbours: NeighbourBook) -> Neighbourhood:
 async def carry_out_advice(
     advice_id: UUID, neighbours: NeighbourBook, entitlements: EntitlementDesk, desk: Desk, claims: Claims
 ) -> Done:
-    return Done(await carry_out(neighbours, entitlements, desk, advice_id, actor(claims)))
+    return Done(await _carried_out(neighbours, entitlements, desk, advice_id, claims))
 
 
 @post(
@@ -126,7 +137,7 @@ async def decide_by_form(
     form = await request.form()
     try:
         if form.get("act") == "carry-out":
-            await carry_out(neighbours, entitlements, desk, advice_id, actor(claims))
+            await _carried_out(neighbours, entitlements, desk, advice_id, claims)
         else:
             await dismiss(neighbours, advice_id, actor(claims))
     except ConflictError as error:
@@ -144,6 +155,7 @@ async def _page(
         409 if problem else 200,
         seen=await look(book),
         may_decide=Permission.STAFF_MOVES_WRITE in claims.permissions,
+        may_grant=Permission.STAFF_TENANTS_WRITE in claims.permissions,
         problem=problem,
         shown=shown,
     )

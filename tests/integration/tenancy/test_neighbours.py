@@ -7,8 +7,11 @@ from sqlalchemy import text
 
 from strata.app import StrataApp, create_app
 from strata.console.neighbours import NeedsAPersonError, carry_out, dismiss, look
+from strata.identity.permissions import Permission
+from strata.identity.roles import Role, permissions_of
 from strata.migrator.phases import Phase
 from strata.platform.paging import Paging
+from strata.platform.tokens import Audience
 from strata.runtime import Runtime
 from strata.tenancy.audit.entries import EntryFilter
 from strata.tenancy.catalog.audit_chain import list_entries
@@ -188,3 +191,30 @@ async def test_staff_decide_on_the_page_and_over_the_api(runtime: Runtime, tenan
         assert "requests a minute" in done.json()["done"]
         again = await client.post(f"/staff/v1/neighbours/advice/{advice['id']}/dismiss")
         assert (again.status_code, again.json()["code"]) == (409, "advice-decided")
+
+
+async def test_who_may_move_tenants_may_not_therefore_limit_them(runtime: Runtime, tenant_on: Tenantry) -> None:
+    _, loud = await noisy(runtime, tenant_on, plan="enterprise")
+    mover = runtime.tokens.issue(
+        subject="mover",
+        tenant=None,
+        role=Role.STAFF,
+        permissions=sorted(set(permissions_of(Role.STAFF)) - {Permission.STAFF_TENANTS_WRITE}),
+        audience=Audience.STAFF,
+    )
+    app: StrataApp = create_app(runtime)
+    ours = {each.kind: each for each in await advised(runtime, loud)}
+    async with client_of(app, "console.localhost", token=mover) as client:
+        throttle = f"/staff/v1/neighbours/advice/{ours[AdviceKind.THROTTLE].id}/carry-out"
+        refused = await client.post(throttle)
+        assert (refused.status_code, refused.json()["permission"]) == (403, "staff:tenants:write")
+        page = (await client.get("/neighbours")).text
+        forms = {
+            kind: page.partition(f"/neighbours/{advice.id}")[2].partition("</form>")[0] for kind, advice in ours.items()
+        }
+        assert "carry-out" in forms[AdviceKind.MOVE]
+        assert "carry-out" not in forms[AdviceKind.THROTTLE]
+        assert (
+            await client.post(f"/staff/v1/neighbours/advice/{ours[AdviceKind.MOVE].id}/carry-out")
+        ).status_code == 200
+    assert [each.kind for each in await advised(runtime, loud)] == [AdviceKind.THROTTLE]
