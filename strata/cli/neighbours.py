@@ -34,6 +34,21 @@ def list_neighbours(data_dir: DataDir = None, as_json: AsJson = False) -> None:
         ((each.id, each.tenant, each.kind.value, each.why) for each in seen.advice),
         empty="Nothing to advise.",
     )
+    if seen.decided:
+        print_table(
+            ("DECIDED", "TENANT", "WHAT", "STATE", "BY"),
+            (
+                (
+                    f"{each.decided_at:%Y-%m-%d %H:%M:%S}",
+                    each.tenant,
+                    each.kind.value,
+                    each.state.value,
+                    each.decided_by,
+                )
+                for each in seen.decided
+            ),
+            empty="",
+        )
     print_table(
         ("SINCE", "CELL", "WHO", "VERDICT", "SHARE", "SLOWER", "UNTIL"),
         (
