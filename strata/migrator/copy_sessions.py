@@ -99,10 +99,12 @@ async def writing(home: Home, warrant: Warrant, *, origin: str | None = None) ->
     hurried = _HURRIED if origin is not None else {}
     async with _session(home, warrant, {**_COMMON, **_BOUNDED, **_VERBATIM, **hurried}) as connection:
         if origin is not None:
-            await connection.execute(
-                "SELECT CASE WHEN pg_replication_origin_oid($1) IS NULL THEN pg_replication_origin_create($1) END",
-                origin,
-            )
+            async with connection.transaction():
+                await warrant.hold(connection)
+                await connection.execute(
+                    "SELECT CASE WHEN pg_replication_origin_oid($1) IS NULL THEN pg_replication_origin_create($1) END",
+                    origin,
+                )
             await connection.execute("SELECT pg_replication_origin_session_setup($1)", origin)
         yield connection
 

@@ -2,6 +2,8 @@
 
 A point stands where two acts that a crash can separate meet. What is armed is `point=action`: `kill` ends this process
 as kill -9 does, `stop` halts it as SIGSTOP does, `fail` raises. A test in this process may arm a callable instead.
+With `point@TENANT=action` only a move of that tenant's meets it: a worker takes up whatever there is, also what another
+test has left.
 """
 
 from __future__ import annotations
@@ -9,7 +11,11 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from enum import StrEnum
+from uuid import UUID
+
+import msgspec
 
 Act = Callable[[], Awaitable[None]]
 
@@ -24,25 +30,38 @@ class InjectedError(Exception):
     """Raised by an armed point; not an error that any code expects."""
 
 
-_armed: dict[str, Act] = {}
+class _Armed(msgspec.Struct, frozen=True):
+    act: Act
+    tenant: UUID | None
+
+
+_armed: dict[str, _Armed] = {}
+_works_for: ContextVar[UUID | None] = ContextVar("the tenant whose move this task works on", default=None)
+
+
+def works_for(tenant_id: UUID) -> None:
+    """Said by whoever begins to work on a move, for the task and those that it starts."""
+    _works_for.set(tenant_id)
 
 
 async def reached(point: str) -> None:
-    act = _armed.pop(point, None)
-    if act is not None:
-        await act()
+    armed = _armed.get(point)
+    if armed is not None and armed.tenant in {None, _works_for.get()}:
+        del _armed[point]
+        await armed.act()
 
 
-def arm(point: str, act: Act) -> None:
-    """Once: the next time that the point is reached."""
-    _armed[point] = act
+def arm(point: str, act: Act, tenant: UUID | None = None) -> None:
+    """Once: the next time that the point is reached, by a move of the tenant's if one is named."""
+    _armed[point] = _Armed(act, tenant)
 
 
 def arm_from(described: str) -> None:
-    """`point=action`, several joined by commas: STRATA_MIGRATOR__FAULTS, which is refused outside tests."""
+    """`point=action` or `point@TENANT=action`, several joined by commas: STRATA_MIGRATOR__FAULTS, which is refused outside tests."""
     for each in filter(None, described.split(",")):
-        point, _, action = each.partition("=")
-        arm(point, _ACTS[FaultAction(action)])
+        place, _, action = each.partition("=")
+        point, _, tenant = place.partition("@")
+        arm(point, _ACTS[FaultAction(action)], UUID(tenant) if tenant else None)
 
 
 def disarm() -> None:

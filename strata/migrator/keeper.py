@@ -14,6 +14,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from strata.migrator import faults
 from strata.migrator.errors import SupersededError
 from strata.migrator.lease import held, take
 from strata.migrator.machine import Machine
@@ -66,6 +67,7 @@ class Keeper:
         if taken is None:
             return None
         move, found_in = taken
+        faults.works_for(move.tenant_id)
         work = Work(move, self._around, await self._around.sites.source(move), await self._around.sites.target(move))
         try:
             async with held(self._around.moves, work, self._around.settings):

@@ -22,6 +22,7 @@ from strata.migrator.slots import SlotPin, drop_slot
 
 if TYPE_CHECKING:
     from strata.migrator.moves import Move, Moves
+    from strata.migrator.sessions import Reign
     from strata.migrator.sites import End
 
 STREAM_KINDS = (ObjectKind.SLOT, ObjectKind.PUBLICATION, ObjectKind.ORIGIN)
@@ -87,9 +88,12 @@ class Objects:
                 )
 
     async def drop_streams(
-        self, move_id: UUID, ends: dict[Side, End], *, only: Collection[str] | None = None
+        self, move_id: UUID, ends: dict[Side, End], *, only: Collection[str] | None = None, held: bool = True
     ) -> list[str]:
-        """Drop slots, publications and origins (`only` those names), whether or not they were ever made; their names."""
+        """Drop slots, publications and origins (`only` those names), whether or not they were ever made; their names.
+
+        `held`: for the worker that has the move. One that slept must not drop what another has made since.
+        """
         dropped = []
         registered = await self.of(move_id)
         # A server that was failed over may not have the database: then it has nothing that stood in it either.
@@ -100,13 +104,14 @@ class Objects:
             for each in registered:
                 if each.kind is kind and (only is None or each.name in only):
                     if there[each.side]:
-                        await _DROPS[kind](ends[each.side].dsn, each.name)
+                        end = ends[each.side]
+                        await _DROPS[kind](end.dsn, each.name, end.reign if held else None)
                     await self.forget(move_id, each)
                     dropped.append(f"{kind.value} {each.name}")
         return dropped
 
 
-_DROPS: dict[ObjectKind, Callable[[str, str], Awaitable[None]]] = {
+_DROPS: dict[ObjectKind, Callable[[str, str, Reign | None], Awaitable[None]]] = {
     ObjectKind.SLOT: drop_slot,
     ObjectKind.PUBLICATION: publications.drop,
     ObjectKind.ORIGIN: drop_origin,

@@ -11,14 +11,14 @@ import re
 import psycopg
 
 from strata.migrator.replication_errors import ApplierBusyError, OriginsExhaustedError
-from strata.migrator.sessions import Session, target_session
+from strata.migrator.sessions import Reign, Session, held, target_session
 
 _HOLDER = re.compile(r"PID (\d+)")
 
 
-async def create_origin(dsn: str, origin: str) -> None:
+async def create_origin(dsn: str, origin: str, reign: Reign | None = None) -> None:
     """Does nothing if it is there."""
-    async with target_session(dsn) as connection:
+    async with target_session(dsn) as connection, held(connection, reign):
         try:
             await connection.execute(
                 "SELECT pg_catalog.pg_replication_origin_create(%s)"
@@ -29,10 +29,10 @@ async def create_origin(dsn: str, origin: str) -> None:
             raise OriginsExhaustedError(error) from error
 
 
-async def drop_origin(dsn: str, origin: str) -> None:
+async def drop_origin(dsn: str, origin: str, reign: Reign | None = None) -> None:
     """Origin and progress row, after their holder; none of the three need be there."""
     await end_applier(dsn, origin)
-    async with target_session(dsn) as connection:
+    async with target_session(dsn) as connection, held(connection, reign):
         await connection.execute("DELETE FROM strata.apply_progress WHERE origin = %s", (origin,))
         await connection.execute(
             "SELECT pg_catalog.pg_replication_origin_drop(roname)"
@@ -57,6 +57,8 @@ async def end_applier(dsn: str, origin: str, timeout_s: float = 10) -> None:
             except psycopg.errors.UndefinedObject:
                 return
             else:
+                # Now, and not when the server has seen this session end: whoever drops the origin comes next.
+                await connection.execute("SELECT pg_catalog.pg_replication_origin_session_reset()")
                 return
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from strata.migrator.sessions import Session, target_session
+from strata.migrator.sessions import Reign, Session, held, target_session
 from strata.platform.database.lsn import NOWHERE, Lsn, format_lsn, parse_lsn
 
 _ADVANCE = """
@@ -33,12 +33,12 @@ class Progress(msgspec.Struct, frozen=True):
     marker: str | None
 
 
-async def start_progress(dsn: str, origin: str, attempt: int, position: Lsn) -> None:
+async def start_progress(dsn: str, origin: str, attempt: int, position: Lsn, reign: Reign | None = None) -> None:
     """Say that the target holds the source as it was at `position`: when a copy is complete, before the first replay.
 
     An earlier attempt's row is taken over, and its applier finds that out before it commits anything more.
     """
-    async with target_session(dsn) as connection:
+    async with target_session(dsn) as connection, held(connection, reign):
         await connection.execute(
             "INSERT INTO strata.apply_progress (origin, attempt, position) VALUES (%s, %s, %s)"
             " ON CONFLICT (origin) DO UPDATE SET attempt = excluded.attempt, position = excluded.position,"

@@ -5,6 +5,8 @@ Tables are named one by one, never by schema: in a move within one database, the
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -14,6 +16,10 @@ from strata.platform.database.administration import administrator
 from strata.platform.database.names import literal, quoted
 
 if TYPE_CHECKING:
+    import asyncpg
+    from sqlalchemy import URL
+
+    from strata.migrator.sessions import Reign
     from strata.migrator.tables import Home, TenantTables
 
 _TABLES = """
@@ -28,9 +34,9 @@ FROM pg_publication WHERE pubname = $1
 """
 
 
-async def create(home: Home, name: str, tables: TenantTables) -> None:
+async def create(home: Home, name: str, tables: TenantTables, reign: Reign | None = None) -> None:
     """Publish the tenant's rows of every table; changes nothing when it is there as it should be."""
-    async with administrator(home.url) as admin:
+    async with _holding(home.url, reign) as admin:
         if await admin.fetchval("SELECT 1 FROM pg_publication WHERE pubname = $1", name):
             await check(home, name, tables)
             return
@@ -58,9 +64,18 @@ async def check(home: Home, name: str, tables: TenantTables) -> None:
         raise PublicationMissingError(name, "publishes other rows than this tenant's")
 
 
-async def drop(dsn: str, name: str) -> None:
-    async with administrator(parse(dsn)) as admin:
+async def drop(dsn: str, name: str, reign: Reign | None = None) -> None:
+    async with _holding(parse(dsn), reign) as admin:
         await admin.execute(f"DROP PUBLICATION IF EXISTS {quoted(name)}")
+
+
+@asynccontextmanager
+async def _holding(url: URL, reign: Reign | None) -> AsyncIterator[asyncpg.Connection]:
+    """As `sessions.held`, on the other driver."""
+    async with administrator(url) as admin, admin.transaction():
+        if reign is not None:
+            await admin.execute("SELECT strata.hold_attempt($1, $2)", reign.tenant_id, reign.attempt)
+        yield admin
 
 
 def _tenant(tenant_id: UUID) -> str:

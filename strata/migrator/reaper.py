@@ -66,7 +66,7 @@ class Reaper:
                 await self._around.objects.forget(move_id, *gone)
         if move.phase is Phase.FAILED and not await self._keeps_too_much(move_id, ends):
             return []
-        dropped = await self._around.objects.drop_streams(move_id, ends)
+        dropped = await self._around.objects.drop_streams(move_id, ends, held=False)
         if move.phase in FINISHED:
             rest = [each for each in await self._around.objects.of(move_id) if each.kind not in STREAM_KINDS]
             await self._around.objects.forget(move_id, *rest)

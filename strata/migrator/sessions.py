@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from uuid import UUID
 
+import msgspec
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -17,6 +19,22 @@ from strata.migrator.replication_errors import StreamLostError, TargetLostError
 
 APPLICATION_NAME = "strata-move"
 Session = AsyncConnection[TupleRow]
+
+
+class Reign(msgspec.Struct, frozen=True):
+    """Of a worker over a move, as a cell knows it."""
+
+    tenant_id: UUID
+    attempt: int
+
+
+@asynccontextmanager
+async def held(connection: Session, reign: Reign | None) -> AsyncIterator[None]:
+    """A transaction that no later attempt overtakes: it ends with SM007 when the reign is over. None: nobody else is there."""
+    async with connection.transaction():
+        if reign is not None:
+            await connection.execute("SELECT strata.hold_attempt(%s, %s)", (reign.tenant_id, reign.attempt))
+        yield
 
 
 def source_session(dsn: str) -> AbstractAsyncContextManager[Session]:

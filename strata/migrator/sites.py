@@ -15,6 +15,7 @@ from strata.migrator.copy_sessions import Warrant
 from strata.migrator.errors import FailedOverError
 from strata.migrator.fence import APPROVED
 from strata.migrator.moves import Move, Place
+from strata.migrator.sessions import Reign
 from strata.migrator.tables import Home
 from strata.platform.database.addresses import libpq
 from strata.platform.database.administration import administrator
@@ -51,6 +52,10 @@ class End(msgspec.Struct, frozen=True):
     @property
     def dsn(self) -> str:
         return libpq(self.home.url)
+
+    @property
+    def reign(self) -> Reign:
+        return Reign(self.home.tenant_id, self.attempt)
 
     @property
     def warrant(self) -> Warrant:

@@ -7,7 +7,7 @@ that dies while it waits leaves its walsender waiting: that one is ended before 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import NoReturn
 
@@ -16,7 +16,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from strata.migrator.replication_errors import Blocker, SlotBlockedError, SnapshotLostError
-from strata.migrator.sessions import Session, source_session, walsender
+from strata.migrator.sessions import Reign, Session, held, source_session, walsender
 from strata.platform.database.lsn import Lsn, parse_lsn
 from strata.platform.database.names import quoted
 
@@ -89,11 +89,18 @@ class ExportedSlot:
 
 @asynccontextmanager
 async def exported_slot(
-    dsn: str, name: str, *, deadline_s: float, temporary: bool = False
+    dsn: str,
+    name: str,
+    *,
+    deadline_s: float,
+    temporary: bool = False,
+    require_wanted: Callable[[], Awaitable[object]] | None = None,
 ) -> AsyncIterator[ExportedSlot]:
     """Make a slot. Its snapshot can be imported during the block and shows exactly what the slot will not send.
 
     The slot stays after the block, unless it is temporary or could not be made. Raises SlotBlockedError.
+    `require_wanted` raises when the slot came too late: a slot is part of no transaction that could hold something. It is
+    dropped then.
     """
     async with walsender(dsn) as connection:
         await connection.execute(WITHOUT_TIMEOUTS)
@@ -107,6 +114,12 @@ async def exported_slot(
         assert started is not None  # noqa: S101 - ourselves
         command = f"CREATE_REPLICATION_SLOT {quoted(name)}{' TEMPORARY' if temporary else ''} LOGICAL pgoutput (SNAPSHOT 'export')"
         made = await _within(deadline_s, dsn, name, connection, command)
+        if require_wanted is not None:
+            try:
+                await require_wanted()
+            except BaseException:
+                await drop_slot(dsn, name)
+                raise
         pin = SlotPin(name, parse_lsn(made[1]), str(system[0]), int(system[1]))
         yield ExportedSlot(pin, made[2], dsn, connection, started[0])
 
@@ -152,12 +165,15 @@ async def slot_state_of(connection: Session, name: str) -> SlotState | None:
     )
 
 
-async def drop_slot(dsn: str, name: str, *, timeout_s: float = 30) -> None:
+async def drop_slot(dsn: str, name: str, reign: Reign | None = None, *, timeout_s: float = 30) -> None:
     """Whoever uses it is ended first. Does nothing if there is no such slot."""
     async with source_session(dsn) as connection, asyncio.timeout(timeout_s):
-        while await free_slot(connection, name):
+        while True:
             try:
-                await connection.execute("SELECT pg_catalog.pg_drop_replication_slot(%s)", (name,))
+                async with held(connection, reign):
+                    if not await free_slot(connection, name):
+                        return
+                    await connection.execute("SELECT pg_catalog.pg_drop_replication_slot(%s)", (name,))
             except psycopg.errors.ObjectInUse:
                 # Somebody was quicker: a consumer that starts again by itself.
                 await asyncio.sleep(0.05)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from strata.migrator.objects import MoveObject, Objects
 from strata.migrator.origins import create_origin
 from strata.migrator.progress import read_progress, start_progress
 from strata.migrator.replay import Replay, Source, Target, replaying
-from strata.migrator.slots import exported_slot
+from strata.migrator.slots import ExportedSlot, exported_slot
 from strata.migrator.tables import TenantTables, describe
 
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ class Streams:
             MoveObject(sides[1], ObjectKind.ORIGIN, name),
         )
         origin, destination = self.ends_of(direction)
-        await publications.create(origin.home, name, tables)
-        await create_origin(destination.dsn, name)
+        await publications.create(origin.home, name, tables, origin.reign)
+        await create_origin(destination.dsn, name, destination.reign)
         return name
 
     async def make_back(self, move: Move, deadline_s: float) -> None:
@@ -73,9 +74,22 @@ class Streams:
             return
         await self._objects.drop_streams(move.id, self._ends, only=[name])
         await self.publish(move, Direction.BACK, await self.tables(Direction.BACK))
-        async with exported_slot(origin.dsn, name, deadline_s=deadline_s) as slot:
-            await start_progress(destination.dsn, name, origin.attempt, slot.pin.consistent_point)
+        async with self.slot(move, Direction.BACK, deadline_s) as slot:
+            await start_progress(destination.dsn, name, origin.attempt, slot.pin.consistent_point, destination.reign)
             await self.pin(move, Direction.BACK, slot.pin)
+
+    @asynccontextmanager
+    async def slot(self, move: Move, direction: Direction, deadline_s: float) -> AsyncIterator[ExportedSlot]:
+        """The direction's slot, made in the block. SupersededError: another has the move, and has looked for it in vain."""
+        origin, _ = self.ends_of(direction)
+
+        async def require_ours() -> None:
+            await self._objects.register(move)
+
+        async with exported_slot(
+            origin.dsn, stream_name(move, direction), deadline_s=deadline_s, require_wanted=require_ours
+        ) as slot:
+            yield slot
 
     async def pin(self, move: Move, direction: Direction, pin: object) -> None:
         """Keep what tells this slot from another of the same name."""

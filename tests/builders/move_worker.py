@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from uuid import UUID
 
 from strata.moving import keep_moving
 from strata.platform.settings import MigratorSettings, Settings
@@ -22,9 +23,12 @@ QUICK = MigratorSettings(lease_s=1.5, heartbeat_s=0.2, poll_s=0.2)
 
 @asynccontextmanager
 async def move_worker(
-    platform: Platform, *, faults: str = "", heartbeat_s: float = QUICK.heartbeat_s
+    platform: Platform, *, faults: str = "", tenant: UUID | None = None, heartbeat_s: float = QUICK.heartbeat_s
 ) -> AsyncIterator[Forked]:
-    """Killed at the end of the block if it still runs. `heartbeat_s`: how late it may hear that it has lost a move."""
+    """Killed at the end of the block if it still runs. `tenant`: whose move meets the faults; None: whichever is first.
+    `heartbeat_s`: how late it may hear that it has lost a move."""
+    if tenant is not None:
+        faults = faults.replace("=", f"@{tenant}=")
     environment = environment_for(platform) | {
         "STRATA_MIGRATOR__LEASE_S": str(QUICK.lease_s),
         "STRATA_MIGRATOR__HEARTBEAT_S": str(heartbeat_s),

@@ -94,7 +94,10 @@ async def test_killed_while_a_loss_is_accepted(
     await stocked(movers.runtime, context, skus=SKUS)
     failed = await with_a_home_lost(movers, context, to, cell=place.get("cell"), server=place.get("server"))
     await movers.desk.ask(failed.id, Wish.ACCEPT_LOSS, ACTOR)
-    async with move_worker(moving_platform, faults=f"{point}=kill") as worker, asyncio.timeout(END_WITHIN_S):
+    async with (
+        move_worker(moving_platform, faults=f"{point}=kill", tenant=context.id) as worker,
+        asyncio.timeout(END_WITHIN_S),
+    ):
         assert await worker.wait() == -signal.SIGKILL
     now = await ended(movers, failed, Phase.ROLLED_BACK)
     await lives_on(movers, context, failed, now)

@@ -34,7 +34,7 @@ async def test_the_application_killed_and_started(
             await first.wait()
             dead.set()
 
-        faults.arm(point, die)
+        faults.arm(point, die, context.id)
         site = msgspec.structs.replace(moving_site, port=port)
         async with traffic(site, context, writers=2, outages=True) as ledger, movers.keeping():
             move = await movers.start(context, Tier.SCHEMA, cell=SECOND_CELL)

@@ -10,6 +10,7 @@ from sqlalchemy import update
 
 from strata.migrator import faults
 from strata.migrator.errors import SupersededError
+from strata.migrator.faults import InjectedError
 from strata.migrator.models import ATTEMPTS, MoveRow
 from strata.migrator.moves import Move, Place
 from strata.migrator.phases import Phase, Wish
@@ -88,7 +89,10 @@ async def test_killed(
     context = await mover_tenant(Tier.SHARED)
     async with traffic(moving_site, context, writers=2) as ledger:
         move = await movers.start(context, Tier.SCHEMA, cell=cell)
-        async with move_worker(moving_platform, faults=f"{point}=kill") as worker, asyncio.timeout(END_WITHIN_S):
+        async with (
+            move_worker(moving_platform, faults=f"{point}=kill", tenant=context.id) as worker,
+            asyncio.timeout(END_WITHIN_S),
+        ):
             assert await worker.wait() == -signal.SIGKILL
         moved = await _recovered(movers, move, Phase.COMPLETED)
     await assert_kept(movers.runtime, context, ledger)
@@ -111,9 +115,9 @@ async def test_asleep_before_the_flip_and_awake_when_the_source_is_open_again(
         await go_on.wait()
 
     move = await movers.start(context, Tier.SCHEMA, cell=SECOND_CELL)
-    async with move_worker(moving_platform, faults="cutting_over.opened=stop") as sleeper:
+    async with move_worker(moving_platform, faults="cutting_over.opened=stop", tenant=context.id) as sleeper:
         await has_stopped(sleeper)
-        faults.arm("ready.begin", hold)
+        faults.arm("ready.begin", hold, context.id)
         async with movers.keeping():
             await recovered.wait()
             wake(sleeper)
@@ -135,7 +139,7 @@ async def test_asleep_while_another_takes_over_and_then_awake(
         move = await movers.start(context, Tier.SCHEMA, cell=SECOND_CELL, retention_s=3600)
         if point.startswith("completing"):
             pytest.skip("retained here: nothing is being completed")
-        async with move_worker(moving_platform, faults=f"{point}=stop") as sleeper:
+        async with move_worker(moving_platform, faults=f"{point}=stop", tenant=context.id) as sleeper:
             await has_stopped(sleeper)
             async with movers.keeping():
                 await movers.until(move, Phase.RETAINING)
@@ -161,7 +165,10 @@ async def test_killed_on_the_way_back(
         async with movers.working(move):
             await movers.until(move, Phase.RETAINING)
         await movers.desk.ask(move.id, Wish.ROLL_BACK, ACTOR)
-        async with move_worker(moving_platform, faults=f"{point}=kill") as worker, asyncio.timeout(END_WITHIN_S):
+        async with (
+            move_worker(moving_platform, faults=f"{point}=kill", tenant=context.id) as worker,
+            asyncio.timeout(END_WITHIN_S),
+        ):
             assert await worker.wait() == -signal.SIGKILL
         back = await _recovered(movers, move, Phase.ROLLED_BACK)
     await assert_kept(movers.runtime, context, ledger)
@@ -179,7 +186,7 @@ async def test_killed_before_what_was_called_off_is_undone(
     context = await mover_tenant(Tier.SHARED)
     await stocked(movers.runtime, context, skus=1)
     move = await movers.start(context, Tier.SCHEMA, cell=cell)
-    async with move_worker(moving_platform, faults=faults) as worker, asyncio.timeout(END_WITHIN_S):
+    async with move_worker(moving_platform, faults=faults, tenant=context.id) as worker, asyncio.timeout(END_WITHIN_S):
         assert await worker.wait() == -signal.SIGKILL
     if wish is not None:
         await movers.desk.ask(move.id, wish, ACTOR)
@@ -197,7 +204,7 @@ async def test_killed_before_a_way_back_that_was_called_off_is_undone(
     async with movers.working(move):
         await movers.until(move, Phase.RETAINING)
     await movers.desk.ask(move.id, Wish.ROLL_BACK, ACTOR)
-    async with move_worker(moving_platform, faults=faults) as worker, asyncio.timeout(END_WITHIN_S):
+    async with move_worker(moving_platform, faults=faults, tenant=context.id) as worker, asyncio.timeout(END_WITHIN_S):
         assert await worker.wait() == -signal.SIGKILL
     await movers.desk.ask(move.id, wish, ACTOR)
     ended = await _recovered(movers, move, Phase.COMPLETED if wish is Wish.COMPLETE else Phase.ROLLED_BACK)
@@ -212,7 +219,10 @@ async def test_killed_when_the_database_that_was_left_has_gone(
     context = await mover_tenant(Tier.DEDICATED)
     await stocked(movers.runtime, context, skus=1)
     move = await movers.start(context, Tier.SHARED, cell=SECOND_CELL)
-    async with move_worker(moving_platform, faults=f"{point}=kill") as worker, asyncio.timeout(END_WITHIN_S):
+    async with (
+        move_worker(moving_platform, faults=f"{point}=kill", tenant=context.id) as worker,
+        asyncio.timeout(END_WITHIN_S),
+    ):
         assert await worker.wait() == -signal.SIGKILL
     await _recovered(movers, move, Phase.COMPLETED)
     assert await movers.remains(move.id) == {}
@@ -226,7 +236,9 @@ async def test_asleep_before_it_makes_the_new_home_and_awake_when_that_has_been_
     context = await mover_tenant(Tier.SHARED)
     await stocked(movers.runtime, context, skus=1)
     move = await movers.start(context, Tier.SCHEMA, cell=SECOND_CELL, hold=True)
-    async with move_worker(moving_platform, faults="preparing.registered=stop", heartbeat_s=60) as sleeper:
+    async with move_worker(
+        moving_platform, faults="preparing.registered=stop", heartbeat_s=60, tenant=context.id
+    ) as sleeper:
         await has_stopped(sleeper)
         async with movers.keeping():
             await movers.until(move, Phase.READY)
@@ -239,6 +251,48 @@ async def test_asleep_before_it_makes_the_new_home_and_awake_when_that_has_been_
     assert await movers.homes_of(context) == {context.placement.cell: ["shared"]}
 
 
+async def test_asleep_before_it_makes_a_slot_and_awake_when_the_move_has_ended(
+    movers: Movers, moving_platform: Platform, mover_tenant: Tenantry
+) -> None:
+    context = await mover_tenant(Tier.SHARED)
+    move = await movers.start(context, Tier.SCHEMA, cell=SECOND_CELL, hold=True)
+    async with move_worker(
+        moving_platform, faults="copying.published=stop", heartbeat_s=60, tenant=context.id
+    ) as sleeper:
+        await has_stopped(sleeper)
+        async with movers.keeping():
+            await movers.until(move, Phase.READY)
+            await movers.desk.ask(move.id, Wish.CANCEL, ACTOR)
+            await movers.until(move, Phase.CANCELLED)
+            wake(sleeper)
+            await asyncio.sleep(5)
+    assert await movers.remains(move.id) == {}
+
+
+async def test_asleep_before_it_copies_again_and_awake_when_the_tenant_has_moved(
+    movers: Movers, moving_platform: Platform, mover_tenant: Tenantry
+) -> None:
+    """A copy begins by dropping the streams of the one before: by now they are the way back."""
+    context = await mover_tenant(Tier.SHARED)
+
+    async def die() -> None:
+        raise InjectedError
+
+    faults.arm("copying.copied", die, context.id)
+    move = await movers.start(context, Tier.SCHEMA, cell=SECOND_CELL, retention_s=3600)
+    assert (await movers.work(move)).phase is Phase.FAILED
+    await movers.desk.ask(move.id, Wish.RETRY, ACTOR)
+    async with move_worker(moving_platform, faults="copying.begin=stop", heartbeat_s=60, tenant=context.id) as sleeper:
+        await has_stopped(sleeper)
+        async with movers.keeping():
+            await movers.until(move, Phase.RETAINING)
+            wake(sleeper)
+            await asyncio.sleep(5)
+            await movers.desk.ask(move.id, Wish.ROLL_BACK, ACTOR)
+            await movers.until(move, Phase.ROLLED_BACK)
+    assert await movers.remains(move.id) == {}
+
+
 async def test_who_has_lost_the_move_makes_no_database(movers: Movers, mover_tenant: Tenantry) -> None:
     context = await mover_tenant(Tier.SHARED)
     move = await movers.start(context, Tier.DEDICATED, server=SECOND_SERVER)
@@ -247,7 +301,7 @@ async def test_who_has_lost_the_move_makes_no_database(movers: Movers, mover_ten
         async with movers.desk.moves.writing() as session:
             await session.execute(update(MoveRow).where(MoveRow.id == move.id).values(attempt=ATTEMPTS.next_value()))
 
-    faults.arm("preparing.registered", lose)
+    faults.arm("preparing.registered", lose, context.id)
     with pytest.raises(SupersededError):
         await movers.work(move)
     async with admin_of(movers.runtime, SECOND_CELL) as admin:
@@ -282,7 +336,10 @@ async def test_killed_when_the_database_it_did_not_stay_in_has_gone(
     async with movers.working(move):
         await movers.until(move, until)
     await movers.desk.ask(move.id, wish, ACTOR)
-    async with move_worker(moving_platform, faults=f"{point}=kill") as worker, asyncio.timeout(END_WITHIN_S):
+    async with (
+        move_worker(moving_platform, faults=f"{point}=kill", tenant=context.id) as worker,
+        asyncio.timeout(END_WITHIN_S),
+    ):
         assert await worker.wait() == -signal.SIGKILL
     await _recovered(movers, move, end)
     assert await movers.remains(move.id) == {}

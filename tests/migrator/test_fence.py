@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import asyncpg
+import psycopg
 import pytest
 
-from strata.migrator import fence
+from strata.migrator import fence, publications
 from strata.migrator.errors import CalledOffError
+from strata.migrator.models import Side
+from strata.migrator.moves import Move
+from strata.migrator.objects import Objects
+from strata.migrator.origins import create_origin, drop_origin
+from strata.migrator.phases import Wish
+from strata.migrator.progress import start_progress
+from strata.migrator.sessions import Reign
+from strata.migrator.sites import End
+from strata.migrator.slots import drop_slot
 from strata.migrator.steps.removal import StillLivedInError, _guard
+from strata.migrator.streams import Direction, Streams
+from strata.migrator.tables import TenantTables
 from strata.runtime import Runtime
 from strata.tenancy.context import TenantContext
 from strata.tenancy.model import Tier
 from tests.builders.moving import Movers
-from tests.builders.platform import SECOND_CELL, Tenantry, admin_of
+from tests.builders.platform import ACTOR, SECOND_CELL, Tenantry, admin_of
 
 OLD, NEW, LATER = 1_000_001, 1_000_002, 1_000_003
 REIGN = 1_000_000
 E_NEXT = 500_000
+LATE = "strata_late_1_out"
 
 
 @pytest.fixture
@@ -153,11 +166,24 @@ async def test_retiring_finds_the_epoch_that_is_over_and_no_other(
     assert (await row(cell, tenant))[0] == "active"
 
 
-async def test_an_attempt_that_is_over_writes_nothing(movers: Movers, tenant: TenantContext) -> None:
-    move = await movers.start(tenant, Tier.SCHEMA, cell=SECOND_CELL)
-    sites = movers.keeper()._around.sites
-    end = await sites.source(move)
-    assert await end.stamp()
+@pytest.fixture
+async def move(movers: Movers, tenant: TenantContext) -> AsyncIterator[Move]:
+    """One that has begun; given up at the end, so that no worker of another test takes it up."""
+    made = await movers.start(tenant, Tier.SCHEMA, cell=SECOND_CELL)
+    yield made
+    await movers.desk.ask(made.id, Wish.CANCEL, ACTOR)
+    await movers.work(made)
+
+
+@pytest.fixture
+async def end(movers: Movers, move: Move) -> End:
+    """Its source."""
+    found = await movers.keeper()._around.sites.source(move)
+    assert await found.stamp()
+    return found
+
+
+async def test_an_attempt_that_is_over_writes_nothing(movers: Movers, tenant: TenantContext, end: End) -> None:
     async with admin_of(movers.runtime, tenant.placement.cell) as admin:
         await admin.execute("UPDATE strata.move_attempt SET attempt = attempt + 1 WHERE tenant_id = $1", tenant.id)
     assert not await end.stamp()
@@ -167,10 +193,26 @@ async def test_an_attempt_that_is_over_writes_nothing(movers: Movers, tenant: Te
     assert refused.value.sqlstate == "SM007"
 
 
-async def test_nothing_is_deleted_where_the_tenant_lives(movers: Movers, tenant: TenantContext) -> None:
-    move = await movers.start(tenant, Tier.SCHEMA, cell=SECOND_CELL)
-    end = await movers.keeper()._around.sites.source(move)
-    assert await end.stamp()
+MADE_OR_DROPPED: dict[str, Callable[[End, TenantTables, Reign], Awaitable[object]]] = {
+    "publication": lambda end, tables, reign: publications.create(end.home, LATE, tables, reign),
+    "origin": lambda end, _, reign: create_origin(end.dsn, LATE, reign),
+    "progress": lambda end, _, reign: start_progress(end.dsn, LATE, end.attempt, 1, reign),  # type: ignore[arg-type]
+    "slot dropped": lambda end, _, reign: drop_slot(end.dsn, LATE, reign),
+    "publication dropped": lambda end, _, reign: publications.drop(end.dsn, LATE, reign),
+    "origin dropped": lambda end, _, reign: drop_origin(end.dsn, LATE, reign),
+}
+
+
+@pytest.mark.parametrize("what", MADE_OR_DROPPED)
+async def test_an_attempt_that_is_over_makes_and_drops_nothing(movers: Movers, move: Move, end: End, what: str) -> None:
+    """The names are those of whoever has the move now."""
+    tables = await Streams(Objects(movers.desk.moves), dict.fromkeys(Side, end)).tables(Direction.OUT)
+    with pytest.raises((asyncpg.PostgresError, psycopg.Error)) as refused:
+        await MADE_OR_DROPPED[what](end, tables, Reign(move.tenant_id, end.attempt - 1))
+    assert getattr(refused.value, "sqlstate", None) == "SM007"
+
+
+async def test_nothing_is_deleted_where_the_tenant_lives(end: End) -> None:
     async with end.admin() as connection, connection.transaction():
         with pytest.raises(StillLivedInError):
             await _guard(connection, end)

@@ -80,8 +80,8 @@ async def lost_behind_a_flip(
         await pair.fail_over()
         failed_over.set()
 
-    faults.arm(f"{flip}.begin", pair.deafen_standby)
-    faults.arm(f"{after}.begin", fail_over)
+    faults.arm(f"{flip}.begin", pair.deafen_standby, context.id)
+    faults.arm(f"{after}.begin", fail_over, context.id)
     move = await pair.movers.start(context, to, retention_s=3600, **place)  # type: ignore[arg-type]
     async with pair.movers.keeping():
         if after == Phase.WITHDRAWING:
@@ -169,8 +169,8 @@ async def test_a_source_promoted_after_the_flip_that_has_not_heard_of_it(pair: F
         await pair.fail_over()
         failed_over.set()
 
-    faults.arm("cutting_over.begin", pair.deafen_standby)
-    faults.arm("retaining.begin", fail_over)
+    faults.arm("cutting_over.begin", pair.deafen_standby, context.id)
+    faults.arm("retaining.begin", fail_over, context.id)
     move = await pair.movers.start(context, Tier.SHARED, cell=FIRST_CELL, retention_s=3600)
     async with pair.movers.keeping():
         await failed_over.wait()
@@ -194,8 +194,8 @@ async def test_a_target_promoted_after_the_flip_that_has_not_heard_of_the_arriva
         await pair.fail_over()
         failed_over.set()
 
-    faults.arm("cutting_over.begin", pair.deafen_standby)
-    faults.arm("retaining.begin", fail_over)
+    faults.arm("cutting_over.begin", pair.deafen_standby, context.id)
+    faults.arm("retaining.begin", fail_over, context.id)
     move = await pair.movers.start(context, Tier.SHARED, cell=SECOND_CELL, retention_s=0)
     async with pair.movers.keeping():
         await failed_over.wait()
@@ -219,7 +219,7 @@ async def test_a_target_promoted_after_the_flip_that_has_not_heard_of_the_arriva
 async def test_a_loss_that_is_accepted_and_what_had_come_back_of_it(pair: FailingOver) -> None:
     context = await pair.tenants(Tier.SHARED, cell=FIRST_CELL)
     await stocked(pair.runtime, context, skus=SKUS)
-    faults.arm("cutting_over.begin", pair.deafen_standby)
+    faults.arm("cutting_over.begin", pair.deafen_standby, context.id)
     move = await pair.movers.start(context, Tier.SHARED, cell=SECOND_CELL, retention_s=3600)
     async with pair.movers.keeping():
         await pair.movers.until(move, Phase.RETAINING)

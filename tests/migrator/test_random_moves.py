@@ -178,7 +178,7 @@ async def _disturbed(movers: Movers, platform: Platform, move: Move, draw: Draw)
             yield
         return
     action = "kill" if draw.fault is Fault.KILL else "stop"
-    async with move_worker(platform, faults=f"{draw.point}={action}") as worker:
+    async with move_worker(platform, faults=f"{draw.point}={action}", tenant=move.tenant_id) as worker:
         with suppress(TimeoutError):
             # A point that this move does not come to (it is retained, say) is a fault that does not happen.
             async with asyncio.timeout(_FAULT_WITHIN_S):

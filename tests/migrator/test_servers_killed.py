@@ -45,7 +45,7 @@ async def test_a_server_that_dies_and_comes_back(ground: Breakable, who: str, po
         await kill(server)
         died.set()
 
-    faults.arm(point, die)
+    faults.arm(point, die, context.id)
     async with traffic(ground.site, context, writers=2, outages=True) as ledger, movers.keeping():
         move = await movers.start(context, Tier.SCHEMA, cell=there, retention_s=3600)
         await died.wait()

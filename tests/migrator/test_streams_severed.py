@@ -55,7 +55,7 @@ async def test_severed_before_the_flip(
         cell = context.placement.cell if what == "walsender" else SECOND_CELL
         severed.append(await sever(movers, move, what, cell))
 
-    faults.arm(point, cut)
+    faults.arm(point, cut, context.id)
     async with traffic(moving_site, context, writers=2) as ledger:
         move = await movers.start(context, Tier.SCHEMA, cell=SECOND_CELL)
         async with movers.keeping():

@@ -88,7 +88,8 @@ class Approach:
             await watch_lag(work, replay)
 
     async def compensate(self, work: Work) -> None:
-        async with work.source.admin() as source:
+        # Held: another may have closed the tenant to them again by now, for the cut-over that it is in.
+        async with work.source.shutting() as source:
             await reopen_to_standbys(source, work.move.tenant_id, work.move.source_epoch)
         await work.let_streams_go()
 

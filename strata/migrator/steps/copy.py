@@ -18,7 +18,6 @@ from strata.migrator.objects import MoveObject
 from strata.migrator.origins import drop_origin
 from strata.migrator.phases import Phase
 from strata.migrator.progress import start_progress
-from strata.migrator.slots import exported_slot
 from strata.migrator.streams import Direction, stream_name
 from strata.migrator.target import Target
 from strata.migrator.throttle import limits_of, throttling
@@ -52,13 +51,14 @@ class Copy:
         tables = await work.streams.tables(Direction.OUT)
         await work.streams.publish(work.move, Direction.OUT, tables)
         await reached("copying.published")
-        async with exported_slot(work.source.dsn, name, deadline_s=work.settings.slot_deadline_s) as slot:
+        async with work.streams.slot(work.move, Direction.OUT, work.settings.slot_deadline_s) as slot:
             await reached("copying.slot")
             copied, pace = await self._copy(work, tables, slot.snapshot_name)
             # A connection that was lost reads like an end: the copy counts only if its snapshot was there throughout.
             await slot.check_alive()
         await work.streams.pin(work.move, Direction.OUT, slot.pin)
-        await start_progress(work.target.dsn, name, work.target.attempt, slot.pin.consistent_point)
+        end = work.target
+        await start_progress(end.dsn, name, end.attempt, slot.pin.consistent_point, end.reign)
         await reached("copying.copied")
         built = await build(work.target.home, tables, workers=pace.lanes, warrant=work.target.warrant)
         detail = {
@@ -107,7 +107,7 @@ class Copy:
                 await asyncio.wait({telling})
         await work.note(**_told(seen, begun), throttled=None)
         for origin in origins:
-            await drop_origin(work.target.dsn, origin)
+            await drop_origin(work.target.dsn, origin, work.target.reign)
             await work.around.objects.forget(work.move.id, MoveObject(Side.TARGET, ObjectKind.ORIGIN, origin))
         return copied, throttle.pace
 
