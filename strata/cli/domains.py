@@ -13,6 +13,7 @@ from strata.platform.errors import InvalidInputError
 from strata.routing.host import HostKind, Hosts, InvalidHostError
 from strata.runtime import Runtime
 from strata.tenancy.catalog.domains import Domain
+from strata.tenancy.entitlements.asking import Feature, need
 
 app = typer.Typer(help="Host names of tenants' own.", rich_markup_mode=None)
 
@@ -34,6 +35,7 @@ def add(slug: Slug, hostname: Hostname, data_dir: DataDir = None, as_json: AsJso
                 f"«{hostname}» is not a domain of a tenant's own: it must have a dot and lie outside our base domain."
             )
             raise InvalidInputError(detail)
+        need(await runtime.contexts.get_by_slug(slug), Feature.CUSTOM_DOMAIN)
         return await runtime.domains.add(slug, host.name, actor())
 
     domain = perform(act, data_dir)

@@ -19,6 +19,7 @@ from strata.inventory.approvals.errors import (
 from strata.inventory.approvals.models import MovementRequest, RequestState
 from strata.inventory.idempotency import RequestKey, once
 from strata.inventory.movements.errors import LinesRefusedError
+from strata.inventory.movements.models import MovementKind
 from strata.inventory.movements.outcomes import PostedMovement
 from strata.inventory.movements.posting import post_movement
 from strata.inventory.movements.rules import may_wait, needs_approval, rule_errors
@@ -27,6 +28,7 @@ from strata.platform.ids import new_id
 from strata.platform.listing import Listing
 from strata.platform.paging import Keyset, Page, Paging
 from strata.tenancy.audit import record
+from strata.tenancy.entitlements.asking import Feature, need
 from strata.tenancy.session import TenantReadSession, TenantSession
 
 
@@ -54,6 +56,8 @@ async def post_or_ask(
     session: TenantSession, movement: MovementIn, *, actor: str, key: RequestKey | None
 ) -> tuple[PostedMovement | RequestOut, bool]:
     """Post it, or, where the tenant's rules say so, have it wait. And whether the answer is one kept under the key."""
+    if movement.kind is MovementKind.TRANSFER:
+        need(session.info["context"], Feature.TRANSFERS)
     why = needs_approval(session, movement)
     if why is None:
         return await post_movement(session, movement, actor=actor, key=key)

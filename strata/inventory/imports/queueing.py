@@ -37,6 +37,7 @@ from strata.inventory.imports.repository import RunKey
 from strata.inventory.imports.schemas import ImportOptions, RunOptions, RunOut
 from strata.inventory.settings import custom_fields_of
 from strata.tenancy.audit import record
+from strata.tenancy.entitlements.asking import Feature, need
 from strata.tenancy.events.emitting import emit
 from strata.tenancy.session import TenantSession
 
@@ -74,6 +75,7 @@ async def accept(
     session: TenantSession, order: Order, *, actor: str, storage_limit_mb: int | None, again: bool = False
 ) -> RunOut:
     """Queue the file; one that is queued already, or done, is left as it is."""
+    need(session.info["context"], Feature.IMPORT)
     lease = timedelta(seconds=repository.LEASE_S)
     run, left_s = await repository.find_or_begin(
         session, order.key, file_name=order.file.name, actor=actor, lease=lease

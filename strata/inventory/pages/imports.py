@@ -32,6 +32,7 @@ from strata.platform.settings import HttpSettings
 from strata.platform.tokens import Claims
 from strata.platform.web.pages import wants_part
 from strata.tenancy.context import TenantContext
+from strata.tenancy.entitlements.asking import FeatureMissingError
 from strata.tenancy.session import Tenants
 
 _FORM_BYTES = 32 * 1024 * 1024
@@ -54,7 +55,7 @@ async def imports(
     return await _list(request, context, tenants, claims, flag_client, cursor=cursor)
 
 
-_REFUSALS = (BadRequestError, ConflictError, InvalidInputError, NotFoundError, StorageFullError)
+_REFUSALS = (BadRequestError, ConflictError, InvalidInputError, NotFoundError, StorageFullError, FeatureMissingError)
 
 
 @post(

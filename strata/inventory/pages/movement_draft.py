@@ -15,6 +15,8 @@ from strata.inventory.movements.models import MovementKind
 from strata.inventory.movements.schemas import MAX_LINES, LineIn, MovementIn
 from strata.inventory.text_rules import Reason, Reference
 from strata.platform.errors import StrataError
+from strata.tenancy.context import TenantContext
+from strata.tenancy.entitlements.asking import Feature
 
 KINDS = (
     MovementKind.RECEIVE,
@@ -193,6 +195,12 @@ def draft_from(form: FormMultiDict) -> MovementDraft:
         custom={name.removeprefix(PREFIX): str(form[name]).strip() for name in form if name.startswith(PREFIX)},
         key=head["key"] or str(uuid4()),
     )
+
+
+def kinds_for(context: TenantContext) -> Sequence[MovementKind]:
+    """Those that the tenant's plan includes."""
+    transfers = Feature.TRANSFERS in context.features
+    return [kind for kind in KINDS if transfers or kind is not MovementKind.TRANSFER]
 
 
 def kind_named(name: str) -> MovementKind:

@@ -19,7 +19,7 @@ from strata.inventory.movements.outcomes import PostedMovement
 from strata.inventory.movements.repository import movement_by_id
 from strata.inventory.movements.schemas import MovementIn, check_lines
 from strata.inventory.pages.approvals import ADDRESS as APPROVALS
-from strata.inventory.pages.movement_draft import KINDS, LineDraft, MovementDraft, draft_from, kind_named
+from strata.inventory.pages.movement_draft import LineDraft, MovementDraft, draft_from, kind_named, kinds_for
 from strata.inventory.pages.scanned_codes import product_ids, skus_by_barcode
 from strata.inventory.pages.surroundings import PAGES, frame_for, why_read_only
 from strata.inventory.products.repository import list_products
@@ -31,6 +31,7 @@ from strata.platform.paging import Paging
 from strata.platform.tokens import Claims
 from strata.platform.web.pages import wants_part
 from strata.tenancy.context import TenantContext
+from strata.tenancy.entitlements.asking import FeatureMissingError
 from strata.tenancy.session import Tenants
 
 FORM = "/movements/new"
@@ -76,7 +77,7 @@ async def post_movement_form(
         # The form was posted, changed after going back, and sent again. Whether that is meant, only a person can say.
         draft.begin_anew()
         return await _form(request, context, tenants, claims, draft, status=HTTPStatus.CONFLICT)
-    except (ConflictError, InvalidInputError, UnavailableError) as error:
+    except (ConflictError, FeatureMissingError, InvalidInputError, UnavailableError) as error:
         # The key stays: whatever became of the first try, the same form takes effect once.
         draft.take_refusal(error)
         return await _form(request, context, tenants, claims, draft, status=error.status)
@@ -152,7 +153,7 @@ async def _form(
         frame_for(context, claims),
         status,
         draft=draft,
-        kinds=KINDS,
+        kinds=kinds_for(context),
         fields=fields,
         reasons=reasons,
         posted=movement,

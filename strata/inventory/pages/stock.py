@@ -8,6 +8,7 @@ from litestar import Request, Response, get
 from strata.identity.permissions import Permission, requires
 from strata.inventory.custom.values import Entity, labelled, wanted_values
 from strata.inventory.locations.repository import list_warehouses
+from strata.inventory.pages.movement_draft import kinds_for
 from strata.inventory.pages.overview import OverviewFilter, stock_by_product
 from strata.inventory.pages.surroundings import PAGES, frame_for, why_read_only
 from strata.inventory.products.repository import product_by_id
@@ -83,6 +84,7 @@ async def product(
         balances=balances,
         total=total,
         history=history,
+        kinds=kinds_for(context),
         may_move=Permission.MOVEMENTS_WRITE in claims.permissions,
         read_only=why_read_only(context),
     )

@@ -156,6 +156,11 @@ async def test_what_was_agreed_with_a_tenant(
     assert [again] == (await strata.json("domain", "list", context.slug))["domains"]
     actions = [entry["action"] for entry in (await strata.json("tenant", "show", context.slug))["history"]]
     assert actions.count("domain.add") == 1
+    small = await tenant_on(Tier.SHARED, plan="starter")
+    missing = await strata("domain", "add", small.slug, f"{small.slug}.example.com", "--json")
+    assert (missing.code, missing.error["code"], missing.error["feature"]) == (1, "feature-missing", "custom-domain")
+    await strata.json("tenant", "grant", small.slug, "add-on", "own-domain", "--reason", "order 4711")
+    assert (await strata.json("domain", "add", small.slug, f"{small.slug}.example.com"))["hostname"]
     other = await tenant_on(Tier.SHARED)
     taken = await strata("domain", "add", other.slug, host, "--json")
     assert (taken.code, taken.error["code"]) == (1, "conflict")
