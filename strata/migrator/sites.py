@@ -94,7 +94,7 @@ class End(msgspec.Struct, frozen=True):
 
     @asynccontextmanager
     async def shutting(self) -> AsyncIterator[asyncpg.Connection]:
-        """As `writing`, on a server that nobody has approved too: for acts that only ever keep people out.
+        """As `writing`, on a server that nobody has approved too: for acts that only ever keep people out, or let nobody in there.
 
         A promoted standby may not have heard that the tenant has left; it must have before it is approved.
         """

@@ -273,6 +273,38 @@ async def test_what_was_to_be_given_up_goes_on_when_the_lost_home_is_back(
     assert await movers.homes_of(context) == {SECOND_CELL: ["shared"]}
 
 
+async def test_a_home_that_goes_when_a_way_back_was_called_off_is_said_to_be_lost(
+    movers: Movers, mover_tenant: Tenantry
+) -> None:
+    """Whoever takes the move over would open its fence first, and there is none."""
+    context = await mover_tenant(Tier.SHARED)
+    await stocked(movers.runtime, context, skus=SKUS)
+    called_off = asyncio.Event()
+
+    async def die() -> None:
+        raise InjectedError
+
+    async def stay() -> None:
+        called_off.set()
+        await asyncio.Event().wait()
+
+    faults.arm("rolling_back.closed", die, context.id)
+    faults.arm("rolling_back.called_off", stay, context.id)
+    move = await movers.start(context, Tier.DEDICATED, server=SECOND_SERVER, retention_s=3600)
+    async with movers.working(move):
+        await movers.until(move, Phase.RETAINING)
+        await movers.desk.ask(move.id, Wish.ROLL_BACK, ACTOR)
+        await called_off.wait()
+    await movers.runtime.engines.forget(move.target.cell)
+    await drop_database(movers, move.target.cell)
+    async with asyncio.timeout(30):
+        failed = await movers.work(move)
+    assert failed.failure is not None
+    assert failed.failure.code == HomeLostError.code
+    await movers.desk.ask(move.id, Wish.ACCEPT_LOSS, ACTOR)
+    await lives_on(movers, context, failed, await movers.work(move))
+
+
 async def restore(movers: Movers, cell: str, *row: object) -> None:
     """By hand."""
     async with admin_of(movers.runtime, cell) as admin:

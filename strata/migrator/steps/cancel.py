@@ -29,7 +29,7 @@ class Cancel:
             await undo(work, Direction.OUT, work.move.source_epoch)
         await work.streams.close_all()
         dropped = await work.around.objects.drop_streams(work.move.id, work.ends)
-        async with work.source.admin() as source:
+        async with work.source.shutting() as source:
             await reopen_to_standbys(source, work.move.tenant_id, work.move.source_epoch)
         removed = await remove_home(work, Side.TARGET)
         detail = {"removed": [*dropped, *removed]}

@@ -16,6 +16,7 @@ opens again (`reopen_source`, here in compensate).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable
 from contextlib import AsyncExitStack
@@ -32,6 +33,7 @@ from strata.migrator.sequences import advance_sequences
 from strata.migrator.streams import Direction
 from strata.migrator.transitions import Advance, Flip, rehearse
 from strata.migrator.work import Crossed
+from strata.platform.database.connecting import DatabaseMissingError
 
 if TYPE_CHECKING:
     from strata.migrator.work import Work
@@ -154,9 +156,13 @@ async def undo(work: Work, direction: Direction, epoch_before: int) -> None:
     First the one, then the other: the tenant does not wait for a server that it does not live on.
     """
     origin, destination = work.streams.ends_of(direction)
-    await work.fence_off(origin)
-    async with origin.writing() as old:
-        await fence.reopen_source(old, work.move.tenant_id, origin.home.schema_name, epoch_before, work.move.attempt)
+    # Where the database has gone there is nothing to open; the step that comes next says what that means.
+    with contextlib.suppress(DatabaseMissingError):
+        await work.fence_off(origin)
+        async with origin.writing() as old:
+            await fence.reopen_source(
+                old, work.move.tenant_id, origin.home.schema_name, epoch_before, work.move.attempt
+            )
     await work.around.arrivals.opened(work.move.tenant_id)
     await reached(f"{work.move.phase}.reopened")
     if work.move.epoch is not None and not work.move.in_one_cell and await destination.is_there():

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
 from strata.migrator import faults
 from strata.migrator.faults import InjectedError
 
-OURS, ANOTHERS = uuid4(), uuid4()
+OURS, ANOTHERS = UUID(int=1), UUID(int=2)
 
 
 @pytest.fixture(autouse=True)
