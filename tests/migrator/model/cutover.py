@@ -299,7 +299,9 @@ class CutOver:
         number = state.attempts + 1
         found_shut = state.phase == CUTTING_OVER
         after = state._replace(attempts=number, attempt=number, phase=READY if found_shut else state.phase)
-        worker = Worker("stamp_source", number, number, state.move_epoch if found_shut else 0)
+        # In `ready` too what was called off may not be undone yet: phases.half_done_in.
+        half_done = found_shut or state.phase == READY
+        worker = Worker("stamp_source", number, number, state.move_epoch if half_done else 0)
         return after, worker
 
     def _stamp_source(self, state: State, worker: Worker) -> tuple[State, Worker]:
