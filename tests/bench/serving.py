@@ -19,6 +19,7 @@ async def serve(app: ASGIApp, port: int) -> None:
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        timeout_keep_alive=75,
         timeout_graceful_shutdown=5,
     )
     await uvicorn.Server(config).serve()

@@ -73,6 +73,9 @@ class Stopping:
                 # X-Forwarded-* is read by routing, which knows the trusted proxies.
                 proxy_headers=False,
                 server_header=False,
+                # Longer than a proxy in front keeps a connection that it does not use (nginx: 60 s): it would send a
+                # request down one that is just being closed, and nobody knows then whether it was carried out.
+                timeout_keep_alive=75,
                 timeout_graceful_shutdown=DRAIN_S,
             )
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from strata.migrator.sites import End
     from strata.migrator.work import Work
 
+_GO_FIRST_S = 0.5
 
 _APPLIED = "SELECT position::text, updated_at::text AS at FROM strata.apply_progress WHERE origin = $1"
 _BEHIND = """
@@ -31,14 +33,17 @@ async def say_so(work: Work) -> None:
     """First of all: who waits in this process and others finds the new home by asking the catalog, and asks it now."""
     await work.around.arrivals.opened(work.move.tenant_id)
     if work.crossed is not None:
-        write_block_ms: float | None = round((time.monotonic() - work.crossed.shut_at) * 1000, 1)
+        write_block_ms = round((time.monotonic() - work.crossed.shut_at) * 1000, 1)
+    await work.around.announce(work.move.tenant_id)
+    if work.crossed is not None:
+        await work.around.moves.note(work.move, write_block_ms=write_block_ms)
+        # What follows takes the processor, and nobody waits for it: those who have waited go first.
+        await asyncio.sleep(_GO_FIRST_S)
         await work.let_crossing_go()
     elif work.move.write_block_ms is None:
         # Whoever flipped has died: a little more than it would have said.
         write_block_ms = await work.around.moves.latest_crossing_ms(work.move)
-    else:
-        return
-    await work.around.moves.note(work.move, write_block_ms=write_block_ms)
+        await work.around.moves.note(work.move, write_block_ms=write_block_ms)
 
 
 async def require_home(work: Work, end: End, epoch: int) -> None:
@@ -81,7 +86,6 @@ async def require_standbys(work: Work, end: End) -> None:
 async def settle(work: Work, direction: Direction, epoch_left: int) -> None:
     """Step 8. Rerunnable: a worker that takes over after the flip does it again."""
     left, _ = work.streams.ends_of(direction)
-    await work.around.announce(work.move.tenant_id)
     if await left.is_there():
         async with left.shutting() as old:
             await fence.retire(old, work.move.tenant_id, epoch_left)
