@@ -63,7 +63,7 @@ class Limits(msgspec.Struct, frozen=True):
     """and as long as it takes less than this nobody minds."""
     late_share: float = 0.1
     """So much more often than before the copy somebody may be let run late."""
-    share: float = 0.5
+    share: float = 0.2
     """Of its time that a worker works, without any pressure."""
 
 

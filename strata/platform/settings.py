@@ -212,7 +212,7 @@ class MigratorSettings(_Group):
     """and more than this,"""
     throttle_late_share: float = Field(default=0.1, ge=0, le=1)
     """and while so much more often than before somebody at either end waits for a processor."""
-    throttle_share: float = Field(default=0.5, gt=0, le=1)
+    throttle_share: float = Field(default=0.2, gt=0, le=1)
     """Of its time that a worker reads rows when nothing slows it down; it rests in between, for the neighbours."""
     slot_deadline_s: float = Field(default=30.0, gt=0)
     """How long the making of a slot may wait for writing transactions anywhere in the cluster."""

@@ -31,19 +31,18 @@ WHERE slot_type = 'physical' AND NOT active AND restart_lsn < $1::text::pg_lsn
 
 async def say_so(work: Work) -> None:
     """First of all: who waits in this process and others finds the new home by asking the catalog, and asks it now."""
-    await work.around.arrivals.opened(work.move.tenant_id)
+    move, around = work.move, work.around
+    await around.arrivals.opened(move.tenant_id)
+    opened_at = time.monotonic()
+    await around.announce(move.tenant_id)
     if work.crossed is not None:
-        write_block_ms = round((time.monotonic() - work.crossed.shut_at) * 1000, 1)
-    await work.around.announce(work.move.tenant_id)
-    if work.crossed is not None:
-        await work.around.moves.note(work.move, write_block_ms=write_block_ms)
+        await around.moves.note(move, write_block_ms=round((opened_at - work.crossed.shut_at) * 1000, 1))
         # What follows takes the processor, and nobody waits for it: those who have waited go first.
         await asyncio.sleep(_GO_FIRST_S)
         await work.let_crossing_go()
-    elif work.move.write_block_ms is None:
+    elif move.write_block_ms is None:
         # Whoever flipped has died: a little more than it would have said.
-        write_block_ms = await work.around.moves.latest_crossing_ms(work.move)
-        await work.around.moves.note(work.move, write_block_ms=write_block_ms)
+        await around.moves.note(move, write_block_ms=await around.moves.latest_crossing_ms(move))
 
 
 async def require_home(work: Work, end: End, epoch: int) -> None:

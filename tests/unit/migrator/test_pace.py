@@ -6,7 +6,7 @@ import pytest
 
 from strata.migrator.throttle import SLOWEST, Limits, Look, Pace
 
-LIMITS = Limits(standby_lag_bytes=1000, slot_room_bytes=500, slower_times=3.0, slow_ms=20.0)
+LIMITS = Limits(standby_lag_bytes=1000, slot_room_bytes=500, slower_times=3.0, slow_ms=20.0, share=0.5)
 CALM = Look("eu-1", standby_lag_bytes=0, slot_room_bytes=None, commit_ms=2.0)
 
 
