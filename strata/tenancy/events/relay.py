@@ -16,6 +16,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy.exc import DBAPIError
 
+from strata.platform.database.failures import NO_ANSWER
 from strata.platform.errors import UnavailableError
 from strata.tenancy.events.cell_relay import CellRelay
 from strata.tenancy.events.lane import ContextSource, Lane
@@ -81,8 +82,8 @@ class Relay:
                     await self._hold(held)
             except UnavailableError as error:
                 log.warning("relay.without-leases", reason=error.detail)
-            except (DBAPIError, OSError) as error:
-                # The catalog does not answer.
+            except (DBAPIError, *NO_ANSWER) as error:
+                # The catalog does not answer, or has said farewell: what closes a connection may meet that too.
                 log.warning("relay.without-leases", reason=repr(error))
             finally:
                 await self._stop(list(self._tasks))

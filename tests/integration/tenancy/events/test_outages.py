@@ -166,3 +166,26 @@ async def test_a_relay_that_loses_its_lease_takes_it_again(runtime: Runtime, ten
         await note(runtime, context, 1)
         await all_told(runtime, context)
     assert notebook.numbers(context) == [1]
+
+
+@pytest.mark.parametrize(
+    "farewell", [asyncpg.InternalClientError("unexpected"), asyncpg.InterfaceError("connection is closed"), OSError()]
+)
+async def test_whatever_a_lost_catalog_is_called_the_relay_goes_on(
+    runtime: Runtime, tenant_on: Tenantry, monkeypatch: pytest.MonkeyPatch, farewell: Exception
+) -> None:
+    context, notebook = await tenant_on(Tier.SHARED), Notebook()
+    met = asyncio.Event()
+    async with told(runtime, notebook) as relay:
+        await until(lambda: context.placement.cell in relay.relaying, "no lease")
+
+        async def lose() -> None:
+            monkeypatch.undo()
+            met.set()
+            raise farewell
+
+        monkeypatch.setattr(relay._outboxes, "cells", lose)
+        await met.wait()
+        await note(runtime, context, 1)
+        await all_told(runtime, context)
+    assert notebook.numbers(context) == [1]
