@@ -79,3 +79,5 @@ class Benchmark(msgspec.Struct, Generic[P], frozen=True):
     """Those that ask the same served parties stand together; the others leave nothing behind for the next."""
     durable: bool = True
     """False where the disk is not what is measured, and would take most of the time."""
+    only_named: bool = False
+    """True for one that takes so long that a run of all leaves it out."""

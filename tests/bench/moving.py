@@ -229,3 +229,12 @@ def _heads() -> list[str]:
 
 
 BENCHMARK = Benchmark("moving", run, tables, plan=Plan(), quick=Plan(rows=100_000, rounds=1, slices_before=4))
+TEN_MILLION = Benchmark(
+    "moving-ten-million",
+    run,
+    tables,
+    plan=Plan(rows=10_000_000, rounds=1, slices_before=30),
+    quick=Plan(rows=1_000_000, rounds=1),
+    only_named=True,
+)
+"""The same with ten times the rows: more than half an hour."""
