@@ -81,8 +81,8 @@ class End(msgspec.Struct, frozen=True):
             return False
 
     @asynccontextmanager
-    async def admin(self) -> AsyncIterator[asyncpg.Connection]:
-        async with administrator(self.home.url) as connection:
+    async def admin(self, *, remembering: bool = False) -> AsyncIterator[asyncpg.Connection]:
+        async with administrator(self.home.url, remembering=remembering) as connection:
             yield connection
 
     @asynccontextmanager

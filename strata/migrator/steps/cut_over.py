@@ -75,8 +75,8 @@ class Crossing:
         flip = Advance(into, what, flip=Flip(self._destination.place, self._epoch_before))
         point = move.phase.value
         async with AsyncExitStack() as stack:
-            old = await stack.enter_async_context(self._origin.admin())
-            new = await stack.enter_async_context(self._destination.admin())
+            old = await stack.enter_async_context(self._origin.admin(remembering=True))
+            new = await stack.enter_async_context(self._destination.admin(remembering=True))
             at_hand = await stack.enter_async_context(work.around.moves.at_hand())
             await self._rehearse(old, new)
             await rehearse(at_hand, move, flip)

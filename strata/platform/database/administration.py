@@ -17,9 +17,9 @@ _KEPT_S = 30.0
 
 
 @asynccontextmanager
-async def administrator(url: URL) -> AsyncIterator[asyncpg.Connection]:
+async def administrator(url: URL, *, remembering: bool = False) -> AsyncIterator[asyncpg.Connection]:
     """A connection as the URL's user, closed at the end of the block."""
-    async with connection(libpq(url)) as opened:
+    async with connection(libpq(url), remembering=remembering) as opened:
         yield opened
 
 

@@ -12,6 +12,7 @@ from strata.platform.database.failures import NO_ANSWER
 from strata.platform.errors import UnavailableError
 
 CONNECT_TIMEOUT_S = 10
+_REMEMBERED = 100
 
 
 class ServerUnreachableError(UnavailableError):
@@ -33,10 +34,18 @@ class DatabaseMissingError(ServerUnreachableError):
     title = "The server does not have this database"
 
 
-async def connect(dsn: str, database: str | None = None) -> asyncpg.Connection:
-    """As the DSN's user; `database`: another one than the DSN's."""
+async def connect(dsn: str, database: str | None = None, *, remembering: bool = False) -> asyncpg.Connection:
+    """As the DSN's user; `database`: another one than the DSN's.
+
+    `remembering`: statements stay prepared, for who says a thing again and has no time to have it parsed then.
+    """
     try:
-        return await asyncpg.connect(dsn, database=database, timeout=CONNECT_TIMEOUT_S, statement_cache_size=0)
+        return await asyncpg.connect(
+            dsn,
+            database=database,
+            timeout=CONNECT_TIMEOUT_S,
+            statement_cache_size=_REMEMBERED if remembering else 0,
+        )
     except asyncpg.InvalidCatalogNameError as error:
         raise DatabaseMissingError(dsn, error) from error
     except NO_ANSWER as error:
@@ -44,9 +53,11 @@ async def connect(dsn: str, database: str | None = None) -> asyncpg.Connection:
 
 
 @asynccontextmanager
-async def connection(dsn: str, database: str | None = None) -> AsyncIterator[asyncpg.Connection]:
+async def connection(
+    dsn: str, database: str | None = None, *, remembering: bool = False
+) -> AsyncIterator[asyncpg.Connection]:
     """Closed at the end of the block."""
-    opened = await connect(dsn, database)
+    opened = await connect(dsn, database, remembering=remembering)
     try:
         yield opened
     finally:
