@@ -105,7 +105,10 @@ class Replay:
         use a marker.
         """
         async with source_session(self._source.dsn) as connection:
-            row = await (await connection.execute("SELECT pg_catalog.pg_current_wal_flush_lsn()::text")).fetchone()
+            return await self._lag_bytes(connection)
+
+    async def _lag_bytes(self, source: Session) -> int:
+        row = await (await source.execute("SELECT pg_catalog.pg_current_wal_flush_lsn()::text")).fetchone()
         assert row is not None  # noqa: S101 - a SELECT without FROM has one row
         return max(0, parse_lsn(row[0]) - self._pump.passed)
 
@@ -114,9 +117,12 @@ class Replay:
         await self._until(lambda: False)
 
     async def caught_up(self, within_bytes: int = 64 * 1024) -> None:
-        while await self.lag_bytes() > within_bytes:
-            self._stream.confirm(self._durability.safe, ask=True)
-            await self._until(lambda: False, timeout_s=_PING_S)
+        with self._pump.hurried():
+            # One for all the looks: to open one takes the source longer than to answer.
+            async with source_session(self._source.dsn) as source:
+                while await self._lag_bytes(source) > within_bytes:
+                    self._stream.confirm(self._durability.safe, ask=True)
+                    await self._until(lambda: False, timeout_s=_PING_S)
 
     async def halt(self) -> None:
         """Returns when all that was read has been applied and nothing more will be. Keepalives are still answered."""
@@ -143,7 +149,8 @@ class Replay:
 
     async def apply_until_marker(self, name: str) -> Lsn:
         """The progress once a transaction that emitted `name` under marker_prefix() has been applied, now or earlier."""
-        await self._until(lambda: self._applier.progress.marker == name)
+        with self._pump.hurried():
+            await self._until(lambda: self._applier.progress.marker == name)
         return self._applier.progress.position
 
     def _halted(self) -> bool:

@@ -12,7 +12,8 @@ import pytest
 
 from strata.migrator.origins import create_origin, drop_origin, end_applier
 from strata.migrator.progress import read_progress, start_progress
-from strata.migrator.replay import ReplayOptions, Source, Target, marker_prefix, replaying
+from strata.migrator.pump import PumpOptions
+from strata.migrator.replay import Replay, ReplayOptions, Source, Target, marker_prefix, replaying
 from strata.migrator.replication_errors import (
     ApplierBusyError,
     AttemptSupersededError,
@@ -56,6 +57,38 @@ async def test_inserts_updates_and_deletes_arrive(items: Crossing) -> None:
         await items.settle(replay)
     await items.assert_equal()
     assert len(await items.rows(items.target, NEW, "item")) == 10
+
+
+async def test_small_transactions_gather_until_somebody_waits_for_them(items: Crossing) -> None:
+    patient = ReplayOptions(pump=PumpOptions(gather_s=3600.0))
+    async with items.replay(patient) as replay:
+        await _five_changes(items, replay)
+        assert replay.status().applier.changes == 0
+        await items.settle(replay)
+        assert (replay.status().applier.changes, replay.status().applier.segments) == (5, 1)
+        await _five_changes(items, replay)
+        await replay.halt()
+        assert replay.status().applier.changes == 10
+    await items.assert_equal()
+
+
+async def test_what_has_gathered_goes_by_itself(items: Crossing) -> None:
+    async with items.replay() as replay:
+        await _five_changes(items, replay)
+        async with asyncio.timeout(PATIENCE_S):
+            while replay.status().applier.changes < 5:  # noqa: ASYNC110 - nobody may wait for it: that would hurry it
+                await asyncio.sleep(0.01)
+    await items.assert_equal()
+
+
+async def _five_changes(items: Crossing, replay: Replay) -> None:
+    """Of a transaction each, until they have been read."""
+    read = replay.status().transactions
+    for _ in range(5):
+        await items.source.execute("UPDATE item SET quantity = quantity + 100 WHERE id = 1")
+    async with asyncio.timeout(PATIENCE_S):
+        while replay.status().transactions < read + 5:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.01)
 
 
 async def test_only_the_tenants_rows_arrive(items: Crossing) -> None:
