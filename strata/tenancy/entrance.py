@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from strata.platform.database.failures import LOST, NO_ANSWER
 from strata.platform.settings import FenceSettings
+from strata.tenancy.audit.recording import NO_ENTRIES
 from strata.tenancy.catalog.registry import UnknownCellError
 from strata.tenancy.cell.door import CellSecret, Isolation, Refusal, entry_message
 from strata.tenancy.cell.engines import CellEngines, OpenCell
@@ -117,7 +118,7 @@ class Entrance:
         with contextlib.suppress(*LOST):
             await home.pool.make_ready(
                 coming.schema_name,
-                lambda pooled: rehearse(pooled, home.cell.secret, context.id, coming, statements),
+                lambda pooled: rehearse(pooled, home.cell.secret, context.id, coming, statements, NO_ENTRIES),
             )
 
     async def leave(self, pool: CellPool, pooled: Pooled, context: TenantContext) -> None:

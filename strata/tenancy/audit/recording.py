@@ -28,6 +28,8 @@ _INSERT = (
     "FROM jsonb_to_recordset(convert_from(E'\\\\x{digits}'::bytea, 'UTF8')::jsonb) AS e ("
     "id uuid, actor text, action text, subject text, source text, authentication text, request text, detail jsonb)"
 )
+NO_ENTRIES = _INSERT.format(digits=b"[]".hex())
+"""What an audited transaction sends, with no entry: for a back end to learn it."""
 _encode = msgspec.json.Encoder().encode
 
 

@@ -32,17 +32,25 @@ def lately_asked(connections: Iterable[Pooled], schema_name: str) -> Sequence[st
 
 
 async def rehearse(
-    pooled: Pooled, secret: CellSecret, tenant_id: UUID, placement: Placement, statements: Sequence[str]
+    pooled: Pooled,
+    secret: CellSecret,
+    tenant_id: UUID,
+    placement: Placement,
+    statements: Sequence[str],
+    sent_with_commit: str,
 ) -> None:
-    """Knock at the door, which is still shut, then prepare and plan in the tenant's schema what it has lately asked."""
+    """Knock at the door, which is still shut, then prepare and plan in the tenant's schema what it has lately asked.
+
+    `sent_with_commit`: what is sent without being prepared, and so is not among the statements.
+    """
     with contextlib.suppress(asyncpg.PostgresError):
         await pooled.driver.enter(entry_message(secret, tenant_id, placement, Isolation.READ_COMMITTED, read_only=True))
     await pooled.driver.leave()
     if statements:
-        await _prepare(pooled, placement, statements)
+        await _prepare(pooled, placement, statements, sent_with_commit)
 
 
-async def _prepare(pooled: Pooled, placement: Placement, statements: Sequence[str]) -> None:
+async def _prepare(pooled: Pooled, placement: Placement, statements: Sequence[str], sent_with_commit: str) -> None:
     role = f"SET LOCAL ROLE {quoted(placement.schema_name)};" if placement.tier is Tier.SCHEMA else ""
     driver = pooled.driver
     plans = driver.get_server_version().major >= _PLANS_WITHOUT_VALUES_SINCE
@@ -55,6 +63,8 @@ async def _prepare(pooled: Pooled, placement: Placement, statements: Sequence[st
                 if plans:
                     await driver.execute(f"EXPLAIN (GENERIC_PLAN) {statement}")
             await driver.execute("ROLLBACK TO one")
+        with contextlib.suppress(asyncpg.PostgresError):
+            await driver.execute(f"EXPLAIN {sent_with_commit}")
     finally:
         if not driver.is_closed():
             await driver.execute("ROLLBACK")

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from strata.platform.settings import CacheSettings, PoolSettings
 from strata.runtime import Runtime
 from strata.tenancy.cell import fence_wait
+from strata.tenancy.cell.connection import TenantConnection
 from strata.tenancy.context import TenantContext
 from strata.tenancy.model import Placement, Tier
 from tests.builders.platform import FIRST_CELL, SECOND_CELL, Tenantry, admin_of, second_process
@@ -52,6 +53,25 @@ async def test_connections_to_the_new_home_are_open_and_know_the_tenants_stateme
         async with other.tenants.transaction(dedicated) as session:
             await session.execute(ASKED, {"sku": "x"})
             assert await session.scalar(text("SELECT pg_backend_pid()")) in before
+
+
+async def test_they_know_what_is_sent_with_a_commit_too(
+    runtime: Runtime, tenant_on: Tenantry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The audit's entries are not prepared, and whoever writes them holds the tenant's chain until they are written."""
+    tenant, dedicated = await tenant_on(Tier.SCHEMA), await tenant_on(Tier.DEDICATED)
+    said: list[tuple[str, BaseException | None]] = []
+    seal_off = TenantConnection.seal_off
+
+    def listened_to(connection: TenantConnection) -> None:
+        seal_off(connection)
+        connection.add_query_logger(lambda query: said.append((query.query, query.exception)))
+
+    monkeypatch.setattr(TenantConnection, "seal_off", listened_to)
+    async with second_process(runtime, cache=PATIENT, pool=PoolSettings(dedicated_size=1)) as other:
+        await ask(other, await other.contexts.get_by_id(tenant.id))
+        await other.arrivals.expect(tenant.id, dedicated.placement, WITHIN_S)
+    assert [error for query, error in said if query.startswith("EXPLAIN INSERT INTO audit_entry")] == [None]
 
 
 async def test_connections_that_served_others_learn_the_schema(runtime: Runtime, tenant_on: Tenantry) -> None:
