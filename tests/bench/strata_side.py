@@ -138,8 +138,10 @@ def serve(
     database_url: str | None = None,
     redis_url: str | None = None,
     arguments: tuple[str, ...] = (),
+    pool: tuple[int, int] = POOL,
 ) -> Server:
-    size, overflow = (str(each) for each in POOL)
+    """`pool`: connections to a cell that are kept, and on top."""
+    size, overflow = (str(each) for each in pool)
     return ground.start(
         name,
         [sys.executable, "-m", "tests.bench.strata_server", "--port", "{port}", *arguments],

@@ -45,11 +45,13 @@ HEAD = ["", "cut-overs", "p50", "p99", "longest", "no answer for: p50", "p99", "
 
 
 class Plan(msgspec.Struct, frozen=True):
-    cut_overs: int = 40
-    """Of each kind, each way."""
-    rates: tuple[int, ...] = (200, 1000)
+    cut_overs: int = 20
+    """Of each kind, each way: as many again for each of `to`."""
+    rates: tuple[int, ...] = (40, 200, 1000)
     to: tuple[str, ...] = (Tier.SCHEMA.value, Tier.DEDICATED.value)
     connections: int = 32
+    pool: tuple[int, int] = (4, 0)
+    """The application's connections to a cell, kept and on top: as one would set them for two processors."""
 
 
 class SteadyLoad:
@@ -104,7 +106,7 @@ def run(stand: Stand, plan: Plan) -> dict[str, Any]:
 
 async def _run(ground: Ground, plan: Plan) -> dict[str, Any]:
     [tenant, *_] = await strata_side.prepare(ground)
-    server = strata_side.serve(ground)
+    server = strata_side.serve(ground, pool=plan.pool)
     async with strata_side.opened(ground) as runtime, relaying(runtime):
         requests = await renamings(runtime, tenant)
         return {"rates": [await _at_rate(runtime, tenant, server, requests, rate, plan) for rate in plan.rates]}
