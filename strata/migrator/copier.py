@@ -34,8 +34,9 @@ _FLUSH = """
     SET synchronous_commit = on;
     SELECT pg_catalog.pg_logical_emit_message(true, 'strata.copied', '');
 """
-PIPE_CHUNKS = 8
-"""Chunks under way between the two connections; each is what one read of the socket brought, 64 to 256 KiB."""
+PIPE_BYTES = 1024 * 1024
+"""With so much under way between the two connections the sender is held back. A chunk is what one read of the socket
+brought, 64 to 256 KiB, or one row that is larger: so of rows of any size one at most waits here."""
 
 
 class CopyInterruptedError(UnavailableError):
@@ -262,7 +263,9 @@ class _Pipe:
     """Bytes from the connection that sends to the one that takes; a slow taker holds the sender back."""
 
     def __init__(self, deadline: asyncio.Timeout) -> None:
-        self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue(PIPE_CHUNKS)
+        self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._waiting_bytes = 0
+        self._taken = asyncio.Event()
         self._deadline = deadline
         self.size_bytes = 0
 
@@ -271,13 +274,19 @@ class _Pipe:
         # What arrives while the deadline strikes comes too late: one that has struck cannot be put off.
         if not self._deadline.expired():
             self._deadline.reschedule(asyncio.get_running_loop().time() + STALLED_S)
-        await self._chunks.put(chunk)
+        while self._waiting_bytes and self._waiting_bytes + len(chunk) > PIPE_BYTES:
+            self._taken.clear()
+            await self._taken.wait()
+        self._waiting_bytes += len(chunk)
+        self._chunks.put_nowait(chunk)
 
-    async def end(self) -> None:
-        await self._chunks.put(None)
+    def end(self) -> None:
+        self._chunks.put_nowait(None)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while (chunk := await self._chunks.get()) is not None:
+            self._waiting_bytes -= len(chunk)
+            self._taken.set()
             yield chunk
 
 
@@ -293,7 +302,7 @@ async def _transfer(lane: _Lane, found: KeyRange) -> tuple[int, int]:
     async def send(pipe: _Pipe) -> str:
         # When this fails, the pipe must not end: an end is what the other side takes for the whole.
         status: str = await lane.source.copy_from_query(query, output=pipe.put, format=form)
-        await pipe.end()
+        pipe.end()
         return status
 
     async def take(pipe: _Pipe) -> str:

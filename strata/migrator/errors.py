@@ -152,7 +152,7 @@ class VerificationError(ConflictError):
             for each in differences[:5]
         )
         super().__init__(
-            f"{count} rows differ between source and target: {named}. The cut-over is refused.",
+            f"At least {count} rows differ between source and target: {named}. The cut-over is refused.",
             extra={"differences": differences},
         )
 

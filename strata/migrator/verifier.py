@@ -1,8 +1,9 @@
 """Compare what two homes really have of a tenant, each in a snapshot given (migrator protocol, step 4).
 
 Each side reads its rows range by range, in the order of its own key, and adds their hashes up in buckets by the hash
-of the key. Buckets that differ are read again on both sides, row by row. Tables and columns come from each database's
-own catalog: a table that only one side knows is a difference, not an oversight.
+of the key. Buckets that differ are read again on both sides, row by row: as many of them as hold ROWS_LOOKED_AT rows, so that
+memory is the same for every tenant and every number of differences. Tables and columns come from each database's own
+catalog: a table that only one side knows is a difference, not an oversight.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -32,6 +33,10 @@ _T = TypeVar("_T")
 NAMED_PER_TABLE = 100
 ROWS_PER_BUCKET = 500
 MOST_BUCKETS = 4096
+ROWS_LOOKED_AT = 50_000
+"""Of a table and on each side: so many are in memory at once when buckets differ."""
+FINEST_BUCKETS = 65_536
+"""When a bucket turns out to hold more than ROWS_LOOKED_AT: tables that nobody has analysed are larger than they seem."""
 
 
 class DifferenceKind(StrEnum):
@@ -63,7 +68,8 @@ class TableComparison(msgspec.Struct, frozen=True):
     source_rows: int
     target_rows: int
     differing_rows: int
-    """How many differ; of these at most NAMED_PER_TABLE are named."""
+    """How many differ, of which at most NAMED_PER_TABLE are named; at least so many, where more than ROWS_LOOKED_AT rows
+    are in buckets that differ."""
 
 
 class Comparison(msgspec.Struct, frozen=True):
@@ -143,7 +149,7 @@ class _Side:
     async def sums(self, table: Table, columns: Sequence[Column], buckets: int) -> dict[int, _Sum]:
         sums: dict[int, _Sum] = {}
         select = f"SELECT {bucket(table, buckets)}, count(*), sum({row_hash(columns)}) FROM {table.qualified} t"  # noqa: S608 - names from pg_catalog
-        for row in await self._read(table, lambda condition: f"{select} WHERE {condition} GROUP BY 1"):
+        async for row in self._read(table, lambda condition: f"{select} WHERE {condition} GROUP BY 1"):
             total = sums.setdefault(row[0], _Sum())
             total.rows += row[1]
             total.hashes += int(row[2])
@@ -156,8 +162,8 @@ class _Side:
         keys = "".join(f"t.{quoted(column.name)}::text, " for column in table.key)
         select = f"SELECT {keys}{row_hash(columns)} FROM {table.qualified} t"  # noqa: S608 - names from pg_catalog
         filtered = f"{bucket(table, buckets)} IN ({', '.join(map(str, wanted))})"
-        rows = await self._read(table, lambda condition: f"{select} WHERE {condition} AND {filtered}")
-        return [(tuple(row)[:-1], row[-1]) for row in rows]
+        rows = self._read(table, lambda condition: f"{select} WHERE {condition} AND {filtered}")
+        return [(tuple(row)[:-1], row[-1]) async for row in rows]
 
     async def column_hashes(self, table: Table, columns: Sequence[Column], key: tuple[str, ...]) -> tuple[int, ...]:
         """Of the row with that key, one for each column."""
@@ -170,20 +176,20 @@ class _Side:
         row = await self.connection.fetchrow(f"SELECT {hashes} FROM {table.qualified} t WHERE {condition}{named}")  # noqa: S608 - names from pg_catalog, values as literals
         return tuple(row) if row is not None else ()
 
-    async def _read(self, table: Table, query: Callable[[str], str]) -> list[asyncpg.Record]:
+    async def _read(self, table: Table, query: Callable[[str], str]) -> AsyncIterator[asyncpg.Record]:
         walk = Walk(table, self.home)
-        rows: list[asyncpg.Record] = []
         while True:
             begun = time.monotonic()
             found = await walk.take(self.connection)
             if found is None:
-                return rows
+                return
             part = await self.connection.fetch(query(found.condition + self._rests.condition))
             lasted_s = time.monotonic() - begun
             if not walk.over:
                 self._rests.lasted(lasted_s, walk.rows)
             walk.lasted(lasted_s, walk.rows)
-            rows += part
+            for row in part:
+                yield row
 
 
 class _Pair:
@@ -197,20 +203,28 @@ class _Pair:
         self._unlike = sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name))
         common = sorted(name for name in here.keys() & there.keys() if here[name].type == there[name].type)
         self._columns = [here[name] for name in common]
-        largest = max(table.estimated_rows for table in tables) // ROWS_PER_BUCKET
-        self._buckets = min(MOST_BUCKETS, 1 << largest.bit_length())
+        self._buckets = _buckets_for(max(table.estimated_rows for table in tables), MOST_BUCKETS)
 
     async def compare(self) -> tuple[TableComparison, list[Difference]]:
         name = self._tables[0].name
         differences = [Difference(DifferenceKind.COLUMN, name, columns=(column,)) for column in self._unlike]
-        here, there = await self._both(lambda side, table: side.sums(table, self._columns, self._buckets))
-        suspect = sorted(number for number in here.keys() | there.keys() if here.get(number) != there.get(number))
-        differing = 0
-        if suspect:
-            named, differing = await self._rows(suspect)
-            differences += named
+        here, there = await self._sums()
         counts = [sum(each.rows for each in sums.values()) for sums in (here, there)]
+        if any(max(_rows_in(number, here, there)) > ROWS_LOOKED_AT for number in _suspect(here, there)):
+            self._buckets = max(self._buckets, _buckets_for(max(counts), FINEST_BUCKETS))
+            here, there = await self._sums()
+        differing = 0
+        if suspect := _suspect(here, there):
+            looked_at = _at_hand(suspect, here, there)
+            named, differing = await self._rows(looked_at)
+            differences += named
+            for number in suspect[len(looked_at) :]:
+                rows = _rows_in(number, here, there)
+                differing += max(1, abs(rows[0] - rows[1]))
         return TableComparison(name, counts[0], counts[1], differing), differences
+
+    async def _sums(self) -> tuple[dict[int, _Sum], dict[int, _Sum]]:
+        return await self._both(lambda side, table: side.sums(table, self._columns, self._buckets))
 
     async def _rows(self, suspect: list[int]) -> tuple[list[Difference], int]:
         """The rows of suspect buckets that differ: the first of them named, and how many they are."""
@@ -236,6 +250,31 @@ class _Pair:
     async def _both(self, question: Callable[[_Side, Table], Awaitable[_T]]) -> tuple[_T, _T]:
         (here, there), (table, other) = self._sides, self._tables
         return await _together(question(here, table), question(there, other))
+
+
+def _buckets_for(rows: int, most: int) -> int:
+    """A power of two."""
+    return min(most, 1 << (rows // ROWS_PER_BUCKET).bit_length())
+
+
+def _suspect(here: Mapping[int, _Sum], there: Mapping[int, _Sum]) -> list[int]:
+    return sorted(number for number in here.keys() | there.keys() if here.get(number) != there.get(number))
+
+
+def _rows_in(number: int, *sides: Mapping[int, _Sum]) -> list[int]:
+    return [sums[number].rows if number in sums else 0 for sums in sides]
+
+
+def _at_hand(suspect: Sequence[int], here: Mapping[int, _Sum], there: Mapping[int, _Sum]) -> list[int]:
+    """The first of them, as many as hold ROWS_LOOKED_AT rows on either side, and one at least."""
+    taken: list[int] = []
+    rows = 0
+    for number in suspect:
+        rows += max(_rows_in(number, here, there))
+        if taken and rows > ROWS_LOOKED_AT:
+            break
+        taken.append(number)
+    return taken
 
 
 async def _lone_tables(side: _Side, own: TenantTables, others: TenantTables) -> list[Difference]:
