@@ -194,7 +194,7 @@ def accept_loss(
     """After `home-lost`: give up what the lost home alone had; the tenant lives on in the home it left."""
 
     async def act(runtime: Runtime) -> tuple[Move, Loss | None]:
-        found = await runtime.desk.find(name)
+        found = await runtime.desk.moves.find(name)
         loss = await runtime.desk.loss(found)
         if dry_run:
             return found, loss
@@ -259,7 +259,8 @@ def reap(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 
 def _ask(name: str, wish: Wish, data_dir: DataDir, *, as_json: bool) -> None:
     async def act(runtime: Runtime) -> Move:
-        found = await runtime.desk.find(name)
+        # Not the newest when the name is empty: a variable that was not set must end no retention.
+        found = await runtime.desk.moves.find(name)
         return await runtime.desk.ask(found.id, wish, actor())
 
     move = perform(act, data_dir)

@@ -30,7 +30,10 @@ _LOOK_EVERY_S = 0.5
 
 Parallel = Annotated[int, typer.Option("--parallel", min=1, max=64, help="Moves under way at once.")]
 MaxFailures = Annotated[
-    int, typer.Option("--max-failures", min=1, help="At so many, nothing more begins until somebody resumes the wave.")
+    int,
+    typer.Option(
+        "--max-failures", min=1, max=1_000_000, help="At so many, nothing more begins until somebody resumes the wave."
+    ),
 ]
 Hours = Annotated[
     str | None, typer.Option("--window", metavar="01:00-05:00", help="Moves begin within these hours alone.")
@@ -164,7 +167,7 @@ def show(
     """How a wave went with each tenant, and why one did not arrive."""
 
     async def act(runtime: Runtime) -> tuple[Wave, list[Member]]:
-        found = await runtime.waves.waves.find(name)
+        found = await _named_or_latest(runtime, name)
         return found, await runtime.waves.waves.members(found.id)
 
     shown, members = perform(act, data_dir)
@@ -197,8 +200,7 @@ def watch(name: WaveId = "", data_dir: DataDir = None, as_json: AsJson = False) 
     """Follow a wave until it rests: a line for each change, JSON with --json or in a pipe. Exit code 1 when tenants failed."""
 
     async def act(runtime: Runtime) -> Wave:
-        at = runtime.waves.waves
-        found = await at.find(name)
+        found = await _named_or_latest(runtime, name)
         last = ""
         while True:
             line = _in_words(found)
@@ -211,7 +213,7 @@ def watch(name: WaveId = "", data_dir: DataDir = None, as_json: AsJson = False) 
             if found.rests:
                 return found
             await asyncio.sleep(_LOOK_EVERY_S)
-            found = await at.get(found.id)
+            found = await runtime.waves.waves.get(found.id)
 
     if perform(act, data_dir).counts[Outcome.FAILED]:
         raise typer.Exit(1)
@@ -260,6 +262,12 @@ def _ask(name: str, wish: WaveWish, data_dir: Path | None, *, as_json: bool) -> 
         print_line(_in_words(asked))
 
 
+async def _named_or_latest(runtime: Runtime, name: str) -> Wave:
+    """To look at: what changes a wave needs its name."""
+    waves = runtime.waves.waves
+    return await waves.find(name) if name else await waves.latest()
+
+
 def _in_words(shown: Wave) -> str:
     counted = ", ".join(f"{count} {outcome}" for outcome, count in shown.counts.items() if count)
     waits = f"; {shown.waiting}" if shown.waiting else ""
@@ -272,7 +280,7 @@ def _place(cell: str | None, server: str | None) -> str:
 
 def _slugs(file: Path) -> tuple[str, ...]:
     try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         message = f"{file} cannot be read ({error}): name a text file with one slug a line."
         raise InvalidInputError(message) from None

@@ -14,7 +14,7 @@ from litestar.response import ServerSentEvent, ServerSentEventMessage
 
 from strata.console.tenants import actor
 from strata.identity.permissions import Permission, requires
-from strata.migrator.desk import RETENTION_S, Desk, Order, Plan
+from strata.migrator.desk import MOST_RETENTION_S, RETENTION_S, Desk, Order, Plan
 from strata.migrator.losses import Loss
 from strata.migrator.moves import Move, MoveEvent
 from strata.migrator.phases import Phase, Wish
@@ -35,7 +35,7 @@ class MoveToStart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cell: str | None = None
     server: str | None = None
     hold: bool = False
-    retention_s: Annotated[int, msgspec.Meta(ge=0, le=30 * 24 * 3600)] = RETENTION_S
+    retention_s: Annotated[int, msgspec.Meta(ge=0, le=MOST_RETENTION_S)] = RETENTION_S
 
     @property
     def order(self) -> Order:

@@ -14,7 +14,7 @@ from strata.console.live import live_parts
 from strata.console.surroundings import PAGES, frame_for
 from strata.console.tenants import actor
 from strata.identity.permissions import Permission, requires
-from strata.migrator.desk import Along, Desk, Order, Plan
+from strata.migrator.desk import MOST_RETENTION_S, Along, Desk, Order, Plan
 from strata.migrator.losses import can_be_accepted, neither_is_there
 from strata.migrator.moves import Move, MoveEvent
 from strata.migrator.phases import AT_THE_FLIP, BEFORE_THE_FLIP, CANCELLABLE, Phase, Wish
@@ -29,7 +29,7 @@ AnyRequest = Request[Any, Any, Any]
 
 _PER_PAGE = 50
 _EVENTS_SHOWN = 200
-_MOST_HOURS = 30 * 24
+_MOST_HOURS = MOST_RETENTION_S // 3600
 _WORDS = {
     Wish.CUT_OVER: "Cut over",
     Wish.ROLL_BACK: "Roll back",

@@ -198,14 +198,12 @@ async def _wave_page(
 async def _values(wave_id: UUID, waves: WaveDesk, claims: Claims) -> dict[str, Any]:
     found = await waves.waves.get(wave_id)
     may_ask = Permission.STAFF_MOVES_WRITE in claims.permissions
-    members = await waves.waves.members(wave_id)
-    # Those that a person must look at come first.
-    members.sort(key=lambda each: (each.outcome is not Outcome.FAILED, each.outcome is not Outcome.MOVING))
+    members = await waves.waves.members(wave_id, limit=_MEMBERS_SHOWN, urgent_first=True)
     return {
         "wave": found,
         "wishes": [(wish, _WORDS[wish]) for wish in _open_wishes(found)] if may_ask else [],
-        "members": members[:_MEMBERS_SHOWN],
-        "hidden": max(len(members) - _MEMBERS_SHOWN, 0),
+        "members": members,
+        "hidden": max(found.tenants - len(members), 0),
     }
 
 

@@ -11,6 +11,7 @@ from litestar import Controller, get, post
 from strata.console.migrations import Limit
 from strata.console.tenants import actor
 from strata.identity.permissions import Permission, requires
+from strata.migrator.desk import MOST_RETENTION_S
 from strata.migrator.waves.desk import MAX_FAILURES, PARALLEL, Candidate, Pace, WaveDesk, WaveOrder, WaveWish
 from strata.migrator.waves.store import Member, Wave
 from strata.migrator.waves.window import Window
@@ -35,7 +36,7 @@ class WaveToStart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     window: str | None = None
     """Hours of a day in which moves may begin: 01:00-05:00."""
     time_zone: str = "UTC"
-    retention_s: Annotated[int, msgspec.Meta(ge=0, le=30 * 24 * 3600)] = 0
+    retention_s: Annotated[int, msgspec.Meta(ge=0, le=MOST_RETENTION_S)] = 0
 
     @property
     def order(self) -> WaveOrder:

@@ -22,7 +22,7 @@ from strata.migrator.phases import BEFORE_THE_FLIP, CANCELLABLE, FINISHED, Phase
 from strata.migrator.preflight import Objection, objections_to, objections_to_server
 from strata.migrator.sites import Sites
 from strata.migrator.tables import describe
-from strata.platform.errors import ConflictError
+from strata.platform.errors import ConflictError, InvalidInputError
 from strata.tenancy.catalog.audit import record
 from strata.tenancy.catalog.registry import Registry
 from strata.tenancy.catalog.tables import CellRow, PlacementRow, ServerRow, TenantRow
@@ -41,6 +41,7 @@ CHANNEL = "strata:moves"
 """On Redis: there is something for a worker to look at."""
 _DAY_S = 24 * 3600
 RETENTION_S = 2 * _DAY_S
+MOST_RETENTION_S = 30 * _DAY_S
 _MOVABLE = frozenset({TenantStatus.ACTIVE, TenantStatus.READ_ONLY, TenantStatus.SUSPENDED})
 
 
@@ -116,12 +117,12 @@ class Desk:
             chosen = await self._choose(session, order)
             draft = _draft(chosen, order)
             open_move = await session.scalar(
-                select(MoveRow.id).where(MoveRow.tenant_id == draft.tenant_id, MoveRow.phase.not_in(FINISHED))
+                select(MoveRow).where(MoveRow.tenant_id == draft.tenant_id, MoveRow.phase.not_in(FINISHED))
             )
         end = await self._sites.source(draft)
         objections = await objections_to(end, self._settings)
         if open_move is not None:
-            objections.append(Objection(MoveUnderWayError(order.slug).detail))
+            objections.append(Objection(MoveUnderWayError(order.slug).detail, passes=_ends_by_itself(open_move)))
         async with end.admin() as connection:
             tables = (await describe(connection, end.home.schema_name)).tables
         if chosen.target_cell is not None and chosen.target.cell != chosen.source.cell:
@@ -237,6 +238,7 @@ class Desk:
         return move
 
     async def _choose(self, session: AsyncSession, order: Order) -> _Chosen:
+        require_sense(order.to, cell=order.cell, server=order.server, retention_s=order.retention_s)
         found = (
             await session.execute(
                 select(TenantRow, PlacementRow, CellRow, ServerRow)
@@ -275,6 +277,19 @@ class Desk:
         return await choose_cell(session, tenant.region, order.cell, plan=tenant.plan)
 
 
+def require_sense(to: Tier, *, cell: str | None, server: str | None, retention_s: int) -> None:
+    """InvalidInputError where a part of what was said would be passed over: it would go where nobody meant it to."""
+    if to is Tier.DEDICATED and cell is not None:
+        message = f"A dedicated database is a cell of its own: name a server for it, if any, and not the cell {cell}."
+    elif to is not Tier.DEDICATED and server is not None:
+        message = f"The server {server} can be named for dedicated databases alone: name a shared cell on it, if any."
+    elif not 0 <= retention_s <= MOST_RETENTION_S:
+        message = f"A move can be rolled back for {MOST_RETENTION_S // _DAY_S} days at most: name a shorter retention."
+    else:
+        return
+    raise InvalidInputError(message)
+
+
 class SamePlaceError(ConflictError):
     code = "same-place"
     title = "The tenant is there already"
@@ -284,6 +299,12 @@ def _refuse_standing_still(source: Place, target: Place) -> None:
     if (source.cell, source.schema_name) == (target.cell, target.schema_name):
         message = f"The tenant is {source} already; name another tier, or another cell with --cell."
         raise SamePlaceError(message)
+
+
+def _ends_by_itself(row: MoveRow) -> bool:
+    """Soon, and without anybody's word."""
+    waits = row.phase in {Phase.FAILED, Phase.RETAINING} and not (row.wish or row.retention_s == 0)
+    return not waits and not (row.hold and Phase(row.phase) in CANCELLABLE)
 
 
 def _refuse_out_of_phase(move: Move, wish: Wish) -> None:

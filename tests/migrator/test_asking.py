@@ -13,7 +13,7 @@ from tests.builders.command import Command, environment_for
 from tests.builders.http import client_of, token_for, token_for_staff
 from tests.builders.inventory import stocked
 from tests.builders.moving import Movers
-from tests.builders.platform import SECOND_CELL, Platform, Tenantry
+from tests.builders.platform import SECOND_CELL, SECOND_SERVER, Platform, Tenantry
 
 
 @pytest.fixture
@@ -57,6 +57,27 @@ async def test_a_move_by_the_command_line(typed: Command, movers: Movers, mover_
     assert [each["id"] for each in listed["moves"]] == [started["id"]]
     assert (await typed.json("migrate", "reap"))["reaped"] == []
     assert (await typed("migrate", "status", "nobody")).code == 1
+    # A variable that was not set names no move, and not the newest.
+    for wish in ("cutover", "rollback", "complete", "cancel", "retry", "accept-loss"):
+        assert (await typed("migrate", wish, "", "--json")).error["code"] == "unknown-move", wish
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--to", "schema", "--server", SECOND_SERVER),
+        ("--to", "dedicated", "--cell", SECOND_CELL),
+        ("--to", "schema", "--retention", "31d"),
+        ("--to", "schema", "--retention", "99999999999d"),
+    ],
+)
+async def test_what_would_be_passed_over_is_refused(
+    typed: Command, movers: Movers, mover_tenant: Tenantry, words: tuple[str, ...]
+) -> None:
+    context = await mover_tenant(Tier.SHARED)
+    said = await typed("migrate", "start", context.slug, *words, "--json")
+    assert (said.code, said.error["code"]) == (1, "invalid-input")
+    assert await movers.desk.moves.newest(slug=context.slug) == []
 
 
 async def test_a_move_by_the_staff_api(movers: Movers, mover_tenant: Tenantry) -> None:

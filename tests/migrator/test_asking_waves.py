@@ -14,7 +14,7 @@ from strata.tenancy.model import Tier
 from tests.builders.command import Command, environment_for
 from tests.builders.http import client_of, token_for, token_for_staff
 from tests.builders.moving import Movers
-from tests.builders.platform import SECOND_CELL, Platform, Tenantry
+from tests.builders.platform import SECOND_CELL, SECOND_SERVER, Platform, Tenantry
 
 NIGHT = ("--window", "01:00-05:00", "--time-zone", "Asia/Bangkok")
 
@@ -79,14 +79,53 @@ async def test_a_wave_by_the_command_line(typed: Command, movers: Movers, there:
         (("--to", "shared", "--from-cell", "cell-1", "--cell", "no-such"), "unknown-cell"),
         (("--to", "dedicated", "--from-cell", "cell-1", "--server", "no-such"), "unknown-server"),
         (("--to", "shared", "--file", "no-such.txt"), "invalid-input"),
+        (("--to", "shared", "--from-cell", "cell-1", "--server", SECOND_SERVER), "invalid-input"),
+        (("--to", "dedicated", "--from-cell", "cell-1", "--cell", SECOND_CELL), "invalid-input"),
+        (("--to", "shared", "--from-cell", "cell-1", "--retention", "31d"), "invalid-input"),
+        (("--to", "shared", "--from-cell", "cell-1", "--retention", "soon"), "usage"),
+        (("--to", "shared", "--from-cell", "cell-1", "--parallel", "0"), "usage"),
+        (("--to", "shared", "--from-cell", "cell-1", "--max-failures", "9999999999"), "usage"),
         (("--to", "shared", "--from-cell", "cell-1", "--window", "1-5"), "no-window"),
         (("--to", "shared", "--from-cell", "cell-1", "--window", "01:00-05:00", "--time-zone", "Mars"), "no-window"),
     ],
 )
 async def test_what_is_no_wave_is_said_in_a_sentence(typed: Command, words: tuple[str, ...], code: str) -> None:
     said = await typed("migrate", "wave", *words, "--dry-run", "--json")
-    assert (said.code, said.error["code"]) == (1, code)
+    assert (said.code, said.error["code"]) == (2 if code == "usage" else 1, code)
     assert (await typed("migrate", "waves", "show", "no-such", "--json")).error["code"] == "unknown-wave"
+
+
+async def test_a_list_is_read_whatever_is_in_it(typed: Command, there: TenantContext, tmp_path: Path) -> None:
+    file = tmp_path / "tenants.txt"
+    words = ("migrate", "wave", "--to", "shared", "--file", file, "--json")
+    # More than a statement may have parameters.
+    file.write_text("\n".join([there.slug, *(f"nobody-{number}" for number in range(40_000))]))
+    said = await typed(*words)
+    assert (said.code, said.error["code"]) == (1, "unknown-tenants")
+    assert "and 39990 more" in said.error["detail"]
+    for content in (f"{there.slug}\n\0\n".encode(), b"\xff\xfe", b"\n# nobody\n"):
+        file.write_bytes(content)
+        said = await typed(*words)
+        assert said.code == 1, content
+        assert said.error["code"] in {"invalid-input", "unknown-tenants"}, content
+    file.write_bytes(f"\ufeff{there.slug}\r\n".encode())
+    assert [each["slug"] for each in (await typed.json(*words[:-1], "--dry-run"))["tenants"]] == [there.slug]
+
+
+async def test_what_changes_a_wave_needs_its_name(typed: Command, there: TenantContext, tmp_path: Path) -> None:
+    file = tmp_path / "tenants.txt"
+    file.write_text(there.slug)
+    words = ("migrate", "wave", "--to", "shared", "--cell", SECOND_CELL, "--file", file, *NIGHT)
+    waves = [(await typed.json(*words))["id"] for _ in range(2)]
+    for wish in ("pause", "resume", "retry", "cancel"):
+        # A variable that was not set; what every id of these decades begins with.
+        for name, code in (("", "unknown-wave"), ("-", "unknown-wave"), ("0", "ambiguous-wave")):
+            said = await typed("migrate", "waves", wish, name, "--json")
+            assert (said.code, said.error["code"]) == (1, code), (wish, name)
+    assert (await typed.json("migrate", "waves", "show"))["id"] == waves[1]
+    for wave in waves:
+        assert (await typed.json("migrate", "waves", "show", wave))["state"] == "running"
+        await typed.json("migrate", "waves", "cancel", wave)
 
 
 async def test_a_wave_by_the_staff_api(movers: Movers, there: TenantContext) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import text
 
+from strata.migrator import faults
 from strata.migrator.errors import WishRefusedError
+from strata.migrator.phases import Phase, Wish
 from strata.migrator.waves.desk import Pace, UnknownTenantsError, WaveOrder, WaveWish
 from strata.migrator.waves.driver import LostError
 from strata.migrator.waves.models import WaveState
@@ -238,6 +242,116 @@ async def test_who_is_there_already_is_passed_over_and_who_is_not_known_is_named
     [member] = await movers.runtime.waves.waves.members(wave.id)
     assert (wave.state, member.outcome) == (WaveState.FINISHED, Outcome.SKIPPED)
     assert member.reason == f"It is shared in {SECOND_CELL} already."
+
+
+@asynccontextmanager
+async def beside(movers: Movers, there: TenantContext, count: int) -> AsyncIterator[tuple[str, ...]]:
+    """So many in the catalog, placed as that one is; no cell has anything of them."""
+    made = {"id": there.id, "count": count, "like": f"{there.slug}-%"}
+    slugs = "SELECT slug FROM tenant WHERE slug LIKE :like"
+    async with movers.runtime.catalog_engine.begin() as catalog:
+        await catalog.execute(text(_BESIDE), made)
+        found = tuple((await catalog.execute(text(slugs), made)).scalars())
+    try:
+        yield found
+    finally:
+        async with movers.runtime.catalog_engine.begin() as catalog:
+            for table, column in (("placement", "tenant_id"), ("tenant", "id")):
+                await catalog.execute(
+                    text(f"DELETE FROM {table} WHERE {column} IN (SELECT id FROM tenant WHERE slug LIKE :like)"), made
+                )
+
+
+_BESIDE = """
+    WITH made AS (
+        INSERT INTO tenant
+        SELECT (jsonb_populate_record(t, jsonb_build_object('id', gen_random_uuid(), 'slug', t.slug || '-' || i))).*
+          FROM tenant t, generate_series(1, cast(:count AS int)) i WHERE t.id = :id
+        RETURNING id)
+    INSERT INTO placement
+    SELECT (jsonb_populate_record(p, jsonb_build_object('tenant_id', made.id))).* FROM made, placement p
+     WHERE p.tenant_id = :id
+"""
+
+
+async def test_a_thousand_that_are_there_already_are_passed_over(movers: Movers, mover_tenant: Tenantry) -> None:
+    there = await mover_tenant(Tier.SHARED, cell=SECOND_CELL)
+    async with beside(movers, there, 1_200) as slugs:
+        order = WaveOrder(Tier.SHARED, tenants=slugs, cell=SECOND_CELL)
+        async with movers.driving():
+            wave = await movers.rested(await movers.runtime.waves.start(order, ACTOR))
+        assert (wave.state, wave.counts[Outcome.SKIPPED]) == (WaveState.FINISHED, 1_200)
+
+
+async def test_two_waves_over_the_same_tenants_move_each_once(movers: Movers, mover_tenant: Tenantry) -> None:
+    tenants = [await mover_tenant(Tier.SHARED) for _ in range(2)]
+    desk = movers.runtime.waves
+    waves = [await desk.start(to_second_cell(tenants, max_failures=1), ACTOR) for _ in range(2)]
+    async with movers.driving():
+        rested = [await movers.rested(wave) for wave in waves]
+    assert [wave.state for wave in rested] == [WaveState.FINISHED, WaveState.FINISHED]
+    counts = Counter[str]()
+    for wave in rested:
+        counts.update(wave.counts)
+    assert (counts[Outcome.ARRIVED], counts[Outcome.SKIPPED], counts[Outcome.FAILED]) == (2, 2, 0)
+    assert await moves_of(movers, tenants) == Counter(each.slug for each in tenants)
+
+
+async def test_whoever_is_kept_by_another_move_is_told_at_once(movers: Movers, mover_tenant: Tenantry) -> None:
+    """That move waits for somebody's word: the wave does not wait for it."""
+    context = await mover_tenant(Tier.SHARED)
+    held = await movers.start(context, Tier.SCHEMA, hold=True)
+    async with movers.driving():
+        wave = await movers.rested(await movers.runtime.waves.start(to_second_cell([context]), ACTOR))
+        [member] = await movers.runtime.waves.waves.members(wave.id)
+        assert (wave.state, member.outcome, member.code) == (WaveState.FINISHED, Outcome.FAILED, "move-not-possible")
+        assert f"strata migrate status {context.slug}" in (member.reason or "")
+        await movers.desk.ask(held.id, Wish.CANCEL, ACTOR)
+        await movers.until(held, Phase.CANCELLED)
+
+
+async def test_of_a_wave_that_was_cancelled_nothing_is_retried(movers: Movers, mover_tenant: Tenantry) -> None:
+    there = await mover_tenant(Tier.SHARED, cell=SECOND_CELL)
+    bad, good = await mover_tenant(Tier.SCHEMA), await mover_tenant(Tier.SHARED)
+    async with admin_of(movers.runtime, FIRST_CELL) as admin:
+        await admin.execute(f"ALTER TABLE {quoted(bad.placement.schema_name)}.product ADD COLUMN poison text")
+    desk = movers.runtime.waves
+    async with movers.driving():
+        order = to_second_cell([there, bad, good], parallel=1, max_failures=1)
+        wave = await movers.rested(await desk.start(order, ACTOR))
+    assert wave.state is WaveState.STOPPED
+    assert wave.waiting == "1 tenant did not arrive: look why, then resume, retry or cancel the wave."
+    [first] = await desk.waves.members(wave.id, limit=1, urgent_first=True)
+    assert (first.tenant, first.outcome) == (bad.slug, Outcome.FAILED)
+    assert first.move is not None
+    await desk.ask(wave.id, WaveWish.CANCEL, ACTOR)
+    with pytest.raises(WishRefusedError, match="cancelled cannot be asked to retry"):
+        await desk.ask(wave.id, WaveWish.RETRY, ACTOR)
+    move = await movers.desk.moves.get(first.move)
+    assert (move.phase, move.wish) == (Phase.FAILED, None)
+
+
+async def test_what_is_under_way_can_be_given_up_after_the_wave_was(movers: Movers, mover_tenant: Tenantry) -> None:
+    context = await mover_tenant(Tier.SHARED)
+    inside = asyncio.Event()
+
+    async def stay() -> None:
+        inside.set()
+        await asyncio.Event().wait()
+
+    faults.arm("copying.published", stay)
+    desk = movers.runtime.waves
+    wave = await desk.start(to_second_cell([context]), ACTOR)
+    async with movers.driving():
+        await inside.wait()
+        assert (await desk.ask(wave.id, WaveWish.CANCEL, ACTOR)).counts[Outcome.MOVING] == 1
+        await desk.ask(wave.id, WaveWish.CANCEL_ALL, ACTOR)
+        rested = await movers.rested(wave)
+        [member] = await desk.waves.members(wave.id)
+        assert (rested.state, member.outcome, member.code) == (WaveState.CANCELLED, Outcome.FAILED, "cancelled")
+        assert member.move is not None
+        await movers.until(await movers.desk.moves.get(member.move), Phase.CANCELLED)
+    assert await cells_of(movers, [context]) == [FIRST_CELL]
 
 
 async def begun(movers: Movers, wave: Wave, at_least: int) -> None:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import func, select, update
+from sqlalchemy import Text, any_, cast, func, select, update
+from sqlalchemy.dialects.postgresql import ARRAY
 
-from strata.migrator.desk import Desk
+from strata.migrator.desk import Desk, require_sense
 from strata.migrator.errors import WishRefusedError
 from strata.migrator.models import MoveRow
 from strata.migrator.phases import CANCELLABLE, Phase, Wish
@@ -89,7 +90,8 @@ _ALLOWED = {
     WaveWish.RESUME: {WaveState.PAUSED, WaveState.STOPPED},
     WaveWish.RETRY: frozenset(WaveState) - {WaveState.CANCELLED},
     WaveWish.CANCEL: frozenset(WaveState) - ENDED,
-    WaveWish.CANCEL_ALL: frozenset(WaveState) - ENDED,
+    # Also once nothing more begins: what had begun goes on.
+    WaveWish.CANCEL_ALL: frozenset(WaveState) - {WaveState.FINISHED},
 }
 
 
@@ -147,17 +149,12 @@ class WaveDesk:
 
     async def ask(self, wave_id: UUID, wish: WaveWish, actor: str) -> Wave:
         if wish is WaveWish.RETRY:
-            # First the moves: the wave would look finished until they run.
+            # First the moves: the wave would look finished until they run. But none of a wave that may not be retried.
+            async with self.waves.writing() as session:
+                await _that_allows(session, wave_id, wish)
             await self._ask_moves(wave_id, [Phase.FAILED], Wish.RETRY, actor)
         async with self.waves.writing() as session:
-            row = await session.get(WaveRow, wave_id, with_for_update=True)
-            if row is None:
-                raise UnknownWaveError(str(wave_id))
-            if row.state not in _ALLOWED[wish]:
-                message = (
-                    f"A wave that is {row.state} cannot be asked to {wish.value}: strata migrate waves show {row.id}"
-                )
-                raise WishRefusedError(message, extra={"state": row.state})
+            row = await _that_allows(session, wave_id, wish)
             await _fulfil(session, row, wish)
             record(session, actor, f"wave.{wish.value}", str(row.id))
         if wish is WaveWish.CANCEL_ALL:
@@ -215,6 +212,7 @@ async def _gathered(session: AsyncSession, order: WaveOrder) -> list[Candidate]:
     if sum((bool(order.tenants), order.plan is not None, order.from_cell is not None)) != 1:
         message = "Say whose wave it is: a list of tenants, a plan or a cell, and one of them alone."
         raise InvalidInputError(message)
+    require_sense(order.to, cell=order.cell, server=order.server, retention_s=order.pace.retention_s)
     if order.cell is not None:
         await Registry.cell_row(session, order.cell)
     if order.server is not None:
@@ -232,7 +230,9 @@ async def _gathered(session: AsyncSession, order: WaveOrder) -> list[Candidate]:
         await Registry.cell_row(session, order.from_cell)
         query = query.where(CellRow.name == order.from_cell)
     else:
-        query = query.where(TenantRow.slug.in_(order.tenants))
+        # As one parameter: a list may have more lines than a statement may have parameters. PostgreSQL's text has no NUL.
+        slugs = [slug for slug in order.tenants if "\0" not in slug]
+        query = query.where(TenantRow.slug == any_(cast(slugs, ARRAY(Text))))
     found = {slug: (tenant_id, cell) for tenant_id, slug, cell in await session.execute(query)}
     if missing := [slug for slug in dict.fromkeys(order.tenants) if slug not in found]:
         raise UnknownTenantsError(missing)
@@ -301,6 +301,17 @@ async def _end_drain(session: AsyncSession, kind: DrainKind, subject: str, actor
         record(session, actor, "wave.cancel", str(row.id), detail={"reason": "the drain was ended or planned anew"})
 
 
+async def _that_allows(session: AsyncSession, wave_id: UUID, wish: WaveWish) -> WaveRow:
+    """The wave, locked; WishRefusedError."""
+    row = await session.get(WaveRow, wave_id, with_for_update=True)
+    if row is None:
+        raise UnknownWaveError(str(wave_id))
+    if row.state not in _ALLOWED[wish]:
+        message = f"A wave that is {row.state} cannot be asked to {wish.value}: strata migrate waves show {row.id}"
+        raise WishRefusedError(message, extra={"state": row.state})
+    return row
+
+
 async def _fulfil(session: AsyncSession, row: WaveRow, wish: WaveWish) -> None:
     """With the wave's row locked."""
     row.waiting = None
@@ -312,7 +323,7 @@ async def _fulfil(session: AsyncSession, row: WaveRow, wish: WaveWish) -> None:
         await _begin_again(session, row.id)
         row.state, row.forgiven, row.finished_at = WaveState.RUNNING, (await tally(session, row.id)).failed, None
     else:
-        row.state, row.finished_at = WaveState.CANCELLED, func.clock_timestamp()
+        row.state, row.finished_at = WaveState.CANCELLED, row.finished_at or func.clock_timestamp()
         await session.execute(
             update(WaveMemberRow)
             .where(WaveMemberRow.wave_id == row.id, WaveMemberRow.state == MemberState.WAITING)

@@ -22,7 +22,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from strata.migrator.desk import Desk, Order, SamePlaceError
-from strata.migrator.errors import NotFitError
+from strata.migrator.errors import MoveUnderWayError, NotFitError
 from strata.migrator.faults import reached
 from strata.migrator.verdicts import Verdict, verdict_on
 from strata.migrator.waves.models import MemberState, WaveMemberRow, WaveRow, WaveState
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _AGAIN_AFTER = timedelta(seconds=5)
+_PASSED_OVER_AT_ONCE = 200
+"""Tenants with nothing to do, in one transaction: it must end well before the lease does."""
 _BEGIN_WITHIN_S = 60.0
 """Of one move: a server that says nothing must not hold the whole wave up."""
 
@@ -180,7 +182,8 @@ class WaveDriver:
                 _end(session, row, WaveState.FINISHED, None)
                 return None
             if now.failed - row.forgiven >= row.max_failures:
-                told = f"{now.failed} tenants did not arrive: look why, then resume, retry or cancel the wave."
+                who = "1 tenant" if now.failed == 1 else f"{now.failed} tenants"
+                told = f"{who} did not arrive: look why, then resume, retry or cancel the wave."
                 _end(session, row, WaveState.STOPPED, told)
                 return None
             if not now.waiting or now.busy >= row.parallel:
@@ -194,7 +197,29 @@ class WaveDriver:
             return await self._next(session, row)
 
     async def _next(self, session: AsyncSession, row: WaveRow) -> Turn | None:
-        found = (
+        for _ in range(_PASSED_OVER_AT_ONCE):
+            if (found := await self._waiting(session, row)) is None:
+                return None
+            member, tenant, tier, cell, server = found
+            if reason := _nothing_to_do(member, tenant, tier, cell, server):
+                member.state, member.reason = MemberState.SKIPPED, reason
+                continue
+            row.waiting = None
+            order = Order(
+                tenant.slug,
+                Tier(member.to_tier),
+                cell=member.to_cell,
+                server=_server(member),
+                retention_s=row.retention_s,
+            )
+            return Turn(member.tenant_id, order, member.position)
+        return None
+
+    async def _waiting(
+        self, session: AsyncSession, row: WaveRow
+    ) -> tuple[WaveMemberRow, TenantRow, str | None, str | None, str | None] | None:
+        """The first that may begin, and where its tenant is: tier, cell, server."""
+        return (
             await session.execute(
                 select(WaveMemberRow, TenantRow, PlacementRow.tier, CellRow.name, ServerRow.name)
                 .join(TenantRow, TenantRow.id == WaveMemberRow.tenant_id)
@@ -210,17 +235,6 @@ class WaveDriver:
                 .limit(1)
             )
         ).one_or_none()
-        if found is None:
-            return None
-        member, tenant, tier, cell, server = found
-        if reason := _nothing_to_do(member, tenant, tier, cell, server):
-            member.state, member.reason = MemberState.SKIPPED, reason
-            return await self._next(session, row)
-        row.waiting = None
-        order = Order(
-            tenant.slug, Tier(member.to_tier), cell=member.to_cell, server=_server(member), retention_s=row.retention_s
-        )
-        return Turn(member.tenant_id, order, member.position)
 
     async def _begin(self, wave_id: UUID, turn: Turn) -> None:
         async def along(session: AsyncSession, move: Move) -> None:
@@ -291,4 +305,5 @@ def _passes(error: Exception) -> bool:
         return error.passes
     if isinstance(error, NoRoomError):
         return False
-    return isinstance(error, TenantBusyError) or verdict_on(error) is Verdict.AGAIN
+    # Another driver was quicker by an instant: the next try sees whether that move ends by itself.
+    return isinstance(error, (TenantBusyError, MoveUnderWayError)) or verdict_on(error) is Verdict.AGAIN

@@ -16,7 +16,7 @@ from strata.migrator.models import MoveRow
 from strata.migrator.phases import FINISHED, Phase
 from strata.migrator.waves.models import ENDED, MemberState, Origin, WaveMemberRow, WaveRow, WaveState
 from strata.migrator.waves.window import Window
-from strata.platform.errors import NotFoundError
+from strata.platform.errors import ConflictError, NotFoundError
 from strata.tenancy.catalog.tables import TenantRow
 from strata.tenancy.model import Tier
 
@@ -41,6 +41,14 @@ class UnknownWaveError(NotFoundError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"No wave answers to «{name}»; strata migrate waves shows those there are.")
+
+
+class AmbiguousWaveError(ConflictError):
+    code = "ambiguous-wave"
+    title = "More than one wave"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"More than one wave's id begins with «{name}»; write more of it (strata migrate waves).")
 
 
 class Wave(msgspec.Struct, frozen=True):
@@ -186,14 +194,22 @@ class Waves:
         return found[0]
 
     async def find(self, name: str) -> Wave:
-        """By id or its beginning; the newest when `name` is empty."""
+        """By id or its beginning; AmbiguousWaveError where several begin so."""
         stem = name.replace("-", "").lower()
-        if not all(digit in "0123456789abcdef" for digit in stem):
+        if not stem or not all(digit in "0123456789abcdef" for digit in stem):
             raise UnknownWaveError(name)
         written = func.replace(func.cast(WaveRow.id, WaveRow.subject.type), "-", "")
-        found = await self._read(written.startswith(stem), 1)
+        found = await self._read(written.startswith(stem), 2)
         if not found:
             raise UnknownWaveError(name)
+        # Ids begin with the time: of waves of one day the first digits are the same.
+        if len(found) > 1:
+            raise AmbiguousWaveError(name)
+        return found[0]
+
+    async def latest(self) -> Wave:
+        if not (found := await self.newest(limit=1)):
+            raise UnknownWaveError("")
         return found[0]
 
     async def newest(self, *, unfinished: bool = False, before: UUID | None = None, limit: int = 50) -> list[Wave]:
@@ -204,14 +220,18 @@ class Waves:
             wanted.append(WaveRow.id < before)
         return await self._read(and_(True, *wanted), limit)  # noqa: FBT003 - SQL's own TRUE
 
-    async def members(self, wave_id: UUID, *, after: int = -1, limit: int = 10_000) -> list[Member]:
-        """In their order; `after`: a position."""
+    async def members(
+        self, wave_id: UUID, *, after: int = -1, limit: int | None = None, urgent_first: bool = False
+    ) -> list[Member]:
+        """In their order, `after` a position; or first those that a person must look at, then those under way."""
+        outcome = _outcome()
+        urgency = [outcome != Outcome.FAILED, outcome != Outcome.MOVING] if urgent_first else []
         query = (
-            select(WaveMemberRow, TenantRow.slug, MoveRow, _outcome())
+            select(WaveMemberRow, TenantRow.slug, MoveRow, outcome)
             .join(TenantRow, TenantRow.id == WaveMemberRow.tenant_id)
             .outerjoin(MoveRow, MoveRow.id == WaveMemberRow.move_id)
             .where(WaveMemberRow.wave_id == wave_id, WaveMemberRow.position > after)
-            .order_by(WaveMemberRow.position)
+            .order_by(*urgency, WaveMemberRow.position)
             .limit(limit)
         )
         async with self._moves.writing() as session:
