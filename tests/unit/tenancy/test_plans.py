@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from strata.platform.errors import ConfigurationError, InvalidInputError
+from strata.tenancy.entitlements.asking import Feature
 from strata.tenancy.model import Tier
-from strata.tenancy.plans import PlanCatalogue, plan_held, plan_named, plans
+from strata.tenancy.plans import PlanCatalogue, catalogue, plan_held, plan_named, plans
 from strata.tenancy.provisioning.tenants import default_plan
 
 TWO_VERSIONS = """
@@ -34,6 +35,10 @@ def test_plans_are_ranked_and_offer_every_tier() -> None:
 @pytest.mark.parametrize("tier", list(Tier))
 def test_every_tier_has_a_default_plan_that_sells_it(tier: Tier) -> None:
     assert plan_named(default_plan(tier)).tiers[0] is tier
+
+
+def test_nothing_is_sold_that_opens_nothing() -> None:
+    assert catalogue().features() == {feature.value for feature in Feature}
 
 
 def test_an_unknown_plan_names_those_there_are() -> None:
