@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from playwright.async_api import Page, expect
 
 from strata.app import create_app
 from strata.events import relaying
+from strata.migrator.waves.desk import Pace, WaveOrder, WaveWish
+from strata.migrator.waves.window import Window
 from strata.moving import keep_moving
 from strata.tenancy.context import TenantContext
 from strata.tenancy.model import Tier
@@ -22,7 +25,7 @@ from tests.builders.http import client_of
 from tests.builders.inventory import stocked
 from tests.builders.lost_homes import with_a_home_lost
 from tests.builders.moving import Movers
-from tests.builders.platform import SECOND_CELL, Tenantry
+from tests.builders.platform import ACTOR, SECOND_CELL, Tenantry
 from tests.builders.site import Site
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -122,6 +125,47 @@ async def test_a_move_from_its_plan_to_its_roll_back(
     await expect(page.get_by_role("heading", name="What can be done")).to_have_count(0)
     now = await site.runtime.contexts.fresh(tenant.id)
     assert (now.placement.tier, now.placement.cell) == (Tier.SHARED, tenant.placement.cell)
+
+
+@pytest.mark.usefixtures("worker")
+async def test_the_way_back_is_ended_by_who_looks_on(site: Site, staff: Callable[..., Awaitable[Page]]) -> None:
+    tenant = await new_tenant(site)
+    move = await Movers(site.runtime).start(tenant, Tier.SCHEMA, retention_s=3600)
+    page = await staff(f"/moves/{move.id}")
+    await phase(page, "retaining")
+    await expect(page.get_by_text("Can be rolled back until")).to_be_visible()
+    await page.get_by_role("button", name="Complete").click()
+    # The browser asks for the tick first, and sends nothing.
+    await expect(page.get_by_label("There is no way back afterwards")).to_be_focused()
+    await page.get_by_label("There is no way back afterwards").check()
+    await page.get_by_role("button", name="Complete").click()
+    await phase(page, "completed")
+    await expect(page.get_by_role("heading", name="What can be done")).to_have_count(0)
+    assert (await site.runtime.contexts.fresh(tenant.id)).placement.tier is Tier.SCHEMA
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_wave_is_paused_resumed_and_cancelled_while_one_looks_on(
+    site: Site, staff: Callable[..., Awaitable[Page]]
+) -> None:
+    tenant = await new_tenant(site)
+    now = datetime.now(UTC)
+    closed = Window((now + timedelta(hours=2)).time(), (now + timedelta(hours=3)).time(), "UTC")
+    order = WaveOrder(Tier.SCHEMA, tenants=(tenant.slug,), pace=Pace(window=closed))
+    wave = await site.runtime.waves.start(order, ACTOR)
+    page = await staff(f"/waves/{wave.id}")
+    figures, members = page.locator("[data-part=figures]"), page.locator("[data-part=members]")
+    await expect(figures).to_contain_text("its hours begin at", timeout=PATIENTLY_MS)
+    await page.get_by_role("button", name="Pause").click()
+    await expect(figures.locator(".tag")).to_have_text("paused")
+    # Somebody else; nobody loads the page again.
+    await site.runtime.waves.ask(wave.id, WaveWish.RESUME, ACTOR)
+    await expect(figures.locator(".tag")).to_have_text("running", timeout=PATIENTLY_MS)
+    await page.get_by_role("button", name="Cancel wave").click()
+    await expect(figures.locator(".tag")).to_have_text("cancelled")
+    await expect(members.locator(".tag")).to_have_text("dropped")
+    await expect(page.get_by_role("heading", name="What can be done")).to_have_count(0)
+    assert await site.runtime.desk.moves.newest(slug=tenant.slug) == []
 
 
 async def test_a_loss_is_accepted_by_who_has_said_so(site: Site, staff: Callable[..., Awaitable[Page]]) -> None:

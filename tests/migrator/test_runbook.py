@@ -44,6 +44,11 @@ def test_every_alert_has_its_section_and_every_section_its_alert() -> None:
     assert anchors == [alert.lower() for alert in ALERTS]
 
 
+def test_every_alert_is_seen_to_fire() -> None:
+    fires = re.findall(r"alertname: (\w+)\n\s+exp_alerts:\n\s+- exp_labels", RULE_TESTS.read_text(encoding="utf-8"))
+    assert set(fires) == set(ALERTS)
+
+
 @pytest.mark.parametrize("words", [("check", "rules", RULES), ("test", "rules", RULE_TESTS)], ids=["check", "test"])
 def test_prometheus_takes_the_rules_and_they_fire_when_they_should(words: tuple[str, str, Path]) -> None:
     promtool = shutil.which("promtool")
