@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
@@ -23,11 +25,13 @@ if TYPE_CHECKING:
     from strata.migrator.copy_sessions import Rest
     from strata.migrator.moves import Move
     from strata.migrator.replay import Replay
+    from strata.migrator.throttle import Pace
     from strata.migrator.work import Surroundings, Work
 
 _NAMED = 100
 _LOOKS = 4
 _BETWEEN_LOOKS_S = 0.5
+_TELL_EVERY_S = 0.5
 
 
 class Verify:
@@ -57,12 +61,32 @@ async def compare(work: Work, direction: Direction) -> Comparison:
     side = Side.SOURCE if direction is Direction.OUT else Side.TARGET
     slot_object = MoveObject(side, ObjectKind.SLOT, name)
     await work.around.objects.register(work.move, slot_object)
-    async with throttling(
-        [origin.home, destination.home], 1, limits_of(work.settings), destination.warrant
-    ) as throttle:
+    async with (
+        throttling([origin.home, destination.home], 1, limits_of(work.settings), destination.warrant) as throttle,
+        _telling(work, throttle.pace),
+    ):
         comparison = await _compared(work, direction, name, replay, throttle.pace.rest_s)
+    await work.note(throttled=None)
     await work.around.objects.forget(work.move.id, slot_object)
     return comparison
+
+
+@asynccontextmanager
+async def _telling(work: Work, pace: Pace) -> AsyncIterator[None]:
+    """What holds the comparison back is shown during the block."""
+
+    async def tell() -> None:
+        while True:
+            await asyncio.sleep(_TELL_EVERY_S)
+            if pace.pressure != work.move.progress.get("throttled"):
+                await work.note(throttled=pace.pressure)
+
+    telling = asyncio.create_task(tell())
+    try:
+        yield
+    finally:
+        telling.cancel()
+        await asyncio.wait({telling})
 
 
 async def _compared(work: Work, direction: Direction, slot_name: str, replay: Replay, rest: Rest) -> Comparison:

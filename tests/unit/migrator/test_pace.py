@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from strata.migrator.throttle import SLOWEST, Limits, Look, Pace
+from strata.migrator.throttle import SLOWEST, Limits, Look, Pace, limits_of
+from strata.platform.settings import MigratorSettings
 
 LIMITS = Limits(standby_lag_bytes=1000, slot_room_bytes=500, slower_times=3.0, slow_ms=20.0, share=0.5)
 CALM = Look("eu-1", standby_lag_bytes=0, slot_room_bytes=None, commit_ms=2.0)
@@ -69,6 +70,21 @@ def test_a_commit_that_was_slow_before_or_is_so_once_is_no_pressure() -> None:
     made.consider([CALM])
     made.consider([Look("eu-1", 0, None, 500.0)])
     assert made.pressure is None
+
+
+def test_the_limits_are_the_settings_of_their_names() -> None:
+    settings = MigratorSettings(
+        throttle_standby_lag_bytes=1,
+        throttle_slot_room_bytes=2,
+        throttle_slower_times=3.0,
+        throttle_slow_ms=4.0,
+        throttle_late_share=0.5,
+        throttle_share=0.6,
+    )
+    assert limits_of(settings) == Limits(
+        standby_lag_bytes=1, slot_room_bytes=2, slower_times=3.0, slow_ms=4.0, late_share=0.5, share=0.6
+    )
+    assert limits_of(MigratorSettings()) == Limits()
 
 
 def test_without_a_share_it_never_rests() -> None:
