@@ -201,7 +201,7 @@ class Copier:
         except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError) as error:
             raise RowsRefusedError(tally.table.name, error) from error
         lasted_s = time.monotonic() - begun
-        lane.rests.lasted(lasted_s, rows)
+        await lane.rests.lasted(lane.source, lasted_s, rows)
         tally.add(rows, size_bytes, lasted_s)
         return True
 

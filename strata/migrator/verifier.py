@@ -160,9 +160,15 @@ class _Side:
     ) -> list[tuple[tuple[str, ...], int]]:
         """Key and hash of every row in the wanted buckets."""
         keys = "".join(f"t.{quoted(column.name)}::text, " for column in table.key)
-        select = f"SELECT {keys}{row_hash(columns)} FROM {table.qualified} t"  # noqa: S608 - names from pg_catalog
+        select = f"SELECT {keys}{row_hash(columns)}"
         filtered = f"{bucket(table, buckets)} IN ({', '.join(map(str, wanted))})"
-        rows = self._read(table, lambda condition: f"{select} WHERE {condition} AND {filtered}")
+        # OFFSET 0: it rests among all the rows that are looked at, not among the wanted ones.
+        rows = self._read(
+            table,
+            lambda condition: (
+                f"{select} FROM (SELECT * FROM {table.qualified} t WHERE {condition} OFFSET 0) t WHERE {filtered}"  # noqa: S608 - names from pg_catalog
+            ),
+        )
         return [(tuple(row)[:-1], row[-1]) async for row in rows]
 
     async def column_hashes(self, table: Table, columns: Sequence[Column], key: tuple[str, ...]) -> tuple[int, ...]:
@@ -185,8 +191,8 @@ class _Side:
                 return
             part = await self.connection.fetch(query(found.condition + self._rests.condition))
             lasted_s = time.monotonic() - begun
-            if not walk.over:
-                self._rests.lasted(lasted_s, walk.rows)
+            # How many rows the last range has had is not known here.
+            await self._rests.lasted(self.connection, lasted_s, 0 if walk.over else walk.rows)
             walk.lasted(lasted_s, walk.rows)
             for row in part:
                 yield row
