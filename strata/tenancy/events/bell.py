@@ -72,7 +72,8 @@ class Ear:
 
     def _hear(self, message: bytes) -> None:
         for cell in message.split(_SEPARATOR):
-            ring = self._rings.get(cell.decode())
+            # What cannot be read names no cell. (An error here would end the link to Redis.)
+            ring = self._rings.get(cell.decode(errors="replace"))
             if ring is not None:
                 ring.set()
 

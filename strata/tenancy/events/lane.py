@@ -55,6 +55,11 @@ _CONDITIONS = (
 """What passes by itself, or when somebody changes the tenant's status. Says nothing about the event: never counted."""
 
 
+def _doubled(first_s: float, times: int) -> float:
+    """So often, but no more than counts: of a tenant that is suspended for a day, the power is no float any more."""
+    return first_s * 2 ** min(times, 20)
+
+
 class ContextSource(Protocol):
     async def get_by_id(self, tenant_id: UUID) -> TenantContext: ...
     async def fresh(self, tenant_id: UUID) -> TenantContext: ...
@@ -82,7 +87,7 @@ class _Standing:
         self.rests_until = 0.0
 
     def rest(self, longest_s: float) -> None:
-        pause_s = min(_FIRST_PAUSE_S * 2**self.pauses, longest_s)
+        pause_s = min(_doubled(_FIRST_PAUSE_S, self.pauses), longest_s)
         self.pauses += 1
         self.rests_until = time.monotonic() + pause_s
 
@@ -148,6 +153,9 @@ class Lane:
         if entries:
             log.warning("relay.tenant-gone", tenant_id=str(self._tenant_id), events=len(entries))
             await self._outbox.acknowledge(self._tenant_id, entries[-1].place)
+        else:
+            # Rows are there, and an open transaction may still come before them.
+            self.rests_until = time.monotonic() + _LONGEST_UNSETTLED_S
 
     async def _advance(self, context: TenantContext) -> bool:
         """One batch for everybody who is ready; whether there was anything."""
@@ -171,7 +179,7 @@ class Lane:
         """Rows are there, and none to be had: an open transaction may still come before them, or a consumer rests."""
         resting = [standing.rests_until - now for standing in self._standings if standing.rests_until > now]
         longest_s = min(resting, default=_LONGEST_UNSETTLED_S)
-        pause_s = longest_s if len(resting) == len(self._standings) else _UNSETTLED_S * 2**self._turns_for_nothing
+        pause_s = longest_s if len(resting) == len(self._standings) else _doubled(_UNSETTLED_S, self._turns_for_nothing)
         self._turns_for_nothing += 1
         self.rests_until = max(self.rests_until, now + min(pause_s, longest_s))
 

@@ -85,6 +85,9 @@ class Relay:
             except (DBAPIError, *NO_ANSWER) as error:
                 # The catalog does not answer, or has said farewell: what closes a connection may meet that too.
                 log.warning("relay.without-leases", reason=repr(error))
+            except Exception:
+                # The edge of the relay's work. Nobody waits for this task: the relay would have ended unseen, and for good.
+                log.exception("relay.failed")
             finally:
                 await self._stop(list(self._tasks))
             await asyncio.sleep(self._settings.lease_look_s)

@@ -8,7 +8,7 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import asyncpg
@@ -16,6 +16,7 @@ import msgspec
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import select
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from strata.events import relaying
 from strata.inventory.aggregates import consumer as aggregates
@@ -24,8 +25,10 @@ from strata.inventory.aggregates.repository import differences
 from strata.platform.database.administration import administrator
 from strata.platform.database.names import quoted
 from strata.platform.embedded import EmbeddedRedis
+from strata.platform.redis_link import RedisLink
 from strata.runtime import Runtime
 from strata.tenancy.context import TenantContext
+from strata.tenancy.events.bell import CHANNEL
 from strata.tenancy.model import Tier
 from tests.builders.events import Notebook, all_told, note, told, until, waiting
 from tests.builders.inventory import move, stocked
@@ -125,6 +128,22 @@ async def test_without_redis_the_relay_looks_by_itself(
         await until(lambda: notebook.numbers(context) == [1, 2, 3], "not heard again", within_s=5)
 
 
+async def test_a_ring_that_cannot_be_read_deafens_nobody(runtime: Runtime, tenant_on: Tenantry) -> None:
+    context, notebook = await tenant_on(Tier.SHARED), Notebook()
+    link = RedisLink(runtime.settings.redis_url.get_secret_value(), timeout_s=1)  # type: ignore[union-attr]
+    async with told(runtime, notebook) as relay:
+        await link.start()
+        try:
+            heard: int = await link.run(lambda client: client.publish(CHANNEL, b"\xff"))
+        finally:
+            await link.close()
+        assert heard
+        await asyncio.sleep(0.2)
+        assert relay._ear.hears
+        await note(runtime, context, 1)
+        await all_told(runtime, context)
+
+
 async def test_a_cell_that_was_away_is_relayed_when_it_is_back(runtime: Runtime, tenant_on: Tenantry) -> None:
     """No connection can be made for a while and all of before are dead, as in a restart; other cells do not notice."""
     context, neighbour, notebook = await tenant_on(Tier.DEDICATED), await tenant_on(Tier.SHARED), Notebook()
@@ -186,6 +205,24 @@ async def test_whatever_a_lost_catalog_is_called_the_relay_goes_on(
 
         monkeypatch.setattr(relay._outboxes, "cells", lose)
         await met.wait()
+        await note(runtime, context, 1)
+        await all_told(runtime, context)
+    assert notebook.numbers(context) == [1]
+
+
+async def test_a_relay_that_gets_no_connection_to_the_catalog_goes_on_when_it_does(
+    runtime: Runtime, tenant_on: Tenantry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pool of its process is used up for longer than anybody waits: no driver has said anything."""
+    context, notebook = await tenant_on(Tier.SHARED), Notebook()
+    async with second_process(runtime) as other, told(other, notebook) as relay:
+        await until(lambda: context.placement.cell in relay.relaying, "no lease")
+        monkeypatch.setattr(other.catalog_engine.pool, "_timeout", 0.1)
+        async with AsyncExitStack() as taken:
+            with pytest.raises(PoolTimeoutError):
+                while True:
+                    await taken.enter_async_context(other.catalog_engine.connect())
+            await until(lambda: not relay.relaying, "it has noticed nothing")
         await note(runtime, context, 1)
         await all_told(runtime, context)
     assert notebook.numbers(context) == [1]
