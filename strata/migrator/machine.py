@@ -17,10 +17,11 @@ from strata.migrator import transitions
 from strata.migrator.errors import CalledOffError, PutOffError, SupersededError
 from strata.migrator.faults import reached
 from strata.migrator.lease import interrupted
-from strata.migrator.moves import SILENCE_S
+from strata.migrator.moves import SILENCE_S, briefly
 from strata.migrator.phases import AT_THE_FLIP, Phase, half_done_in
 from strata.migrator.transitions import Advance
 from strata.migrator.verdicts import Verdict, failure_of, verdict_on
+from strata.platform.cancellation import through
 from strata.platform.errors import StrataError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ log = structlog.get_logger(__name__)
 
 _ASK_CATALOG_AGAIN_S = 0.2
 _LONGEST_SILENCE_S = 30.0
+_LONGEST_CROSSING_S = 2.0
 _PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -47,16 +49,23 @@ class Machine:
         """`found_in`: the phase before the lease was taken; what its step left half done is undone first."""
         await self._recover(work, found_in)
         while not work.move.finished and (work.move.phase is not Phase.FAILED or work.wish is not None):
-            step = self._steps[work.move.phase]
-            try:
-                advance = await interrupted(work, _run(work, step))
-            except Exception as error:  # noqa: BLE001 - the edge of the job: every failure gets its verdict
-                await self._after(work, step, error)
+            if work.move.phase in AT_THE_FLIP:
+                # A worker that is told to stop first flips or opens the fence again: nobody else may be there to do it.
+                await through(self._take_step(work), _LONGEST_CROSSING_S)
             else:
-                self._troubles = 0
-                await self._advance(work, advance)
-                await reached(f"{step.phase}.advanced")
+                await self._take_step(work)
         return work.move
+
+    async def _take_step(self, work: Work) -> None:
+        step = self._steps[work.move.phase]
+        try:
+            advance = await interrupted(work, _run(work, step))
+        except Exception as error:  # noqa: BLE001 - the edge of the job: every failure gets its verdict
+            await self._after(work, step, error)
+        else:
+            self._troubles = 0
+            await self._advance(work, advance)
+            await reached(f"{step.phase}.advanced")
 
     async def _recover(self, work: Work, found_in: Phase) -> None:
         """Make sure that nobody of before writes any more, then undo what cannot simply be run again."""
@@ -86,7 +95,7 @@ class Machine:
             log.warning("move.trouble", **told, exc_info=error)
         if work.move.phase in AT_THE_FLIP:
             # First the catalog says that attempt n is over, then the fence opens: migrator protocol, step 5.
-            await self._advance(work, Advance.called_off(work.move, error, await self._moves.next_attempt()))
+            await self._advance(work, Advance.called_off(work.move, error, await self._next_attempt()))
             await reached(f"{step.phase}.called_off")
             await self._compensate(work, step)
             await self._wait(work, error)
@@ -125,7 +134,7 @@ class Machine:
         at_hand = work.crossed.at_hand if work.crossed and advance.flip else None
         while True:
             try:
-                async with self._moves.writing_briefly(within_s, at_hand) as session:
+                async with briefly(at_hand, within_s) if at_hand else self._moves.writing_briefly(within_s) as session:
                     work.move = await transitions.compare_and_set(session, before, advance)
             except (SQLAlchemyError, OSError) as error:
                 log.warning("move.outcome_unknown", move=str(before.id), error=type(error).__name__)
@@ -141,6 +150,15 @@ class Machine:
         log.info(
             "move.phase", move=str(before.id), tenant=before.slug, phase=work.move.phase, attempt=work.move.attempt
         )
+
+    async def _next_attempt(self) -> int:
+        """When the catalog gives it: the fence is shut, and a worker that gave up here would have to be found out first."""
+        while True:
+            try:
+                return await self._moves.next_attempt()
+            except (SQLAlchemyError, OSError) as error:
+                log.warning("move.no_attempt", error=type(error).__name__)
+                await asyncio.sleep(_ASK_CATALOG_AGAIN_S)
 
     async def _read(self, move: Move) -> Move | None:
         try:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import msgspec
@@ -18,6 +18,9 @@ from strata.migrator.models import ATTEMPTS, EPOCHS, MoveEventRow, MoveRow
 from strata.migrator.phases import AT_THE_FLIP, FINISHED, LOADING, Phase, Stage, Wish, stage_of
 from strata.tenancy.catalog.tables import CellRow, ServerRow, TenantRow
 from strata.tenancy.model import Tier
+
+if TYPE_CHECKING:
+    import asyncpg
 
 SILENCE_S = 1.0
 """How long neither the catalog nor a worker waits for the other's next word in mid-transaction, at first."""
@@ -151,6 +154,36 @@ def append_event(session: AsyncSession, row: MoveRow, actor: str, what: str, det
 _LET_GO = text("SELECT set_config('idle_in_transaction_session_timeout', :within, true)")
 
 
+@asynccontextmanager
+async def briefly(session: AsyncSession, within_s: float) -> AsyncIterator[AsyncSession]:
+    """The session's transaction, committed at the end of the block. When its server has not answered within the time, or
+    the block fails, the connection ends: neither its COMMIT nor its ROLLBACK is waited for, nor what it has locked.
+    """
+    driver = await _driver_of(session)
+    # Not asyncio.timeout: a driver that is cancelled waits for the server to say that it has heard so.
+    deadline = asyncio.get_running_loop().call_later(within_s, driver.terminate)
+    try:
+        yield session
+        await session.commit()
+    except BaseException:
+        await _hang_up(session, driver)
+        raise
+    finally:
+        deadline.cancel()
+
+
+async def _driver_of(session: AsyncSession) -> asyncpg.Connection:
+    """What the session's transaction goes over."""
+    driver = (await (await session.connection()).get_raw_connection()).driver_connection
+    assert driver is not None  # noqa: S101 - it was connected just now
+    return driver
+
+
+async def _hang_up(session: AsyncSession, driver: asyncpg.Connection) -> None:
+    driver.terminate()
+    await session.invalidate()
+
+
 class Moves:
     def __init__(self, catalog: AsyncEngine) -> None:
         self._sessions = async_sessionmaker(catalog, expire_on_commit=False)
@@ -162,38 +195,29 @@ class Moves:
             yield session
 
     @asynccontextmanager
-    async def writing_briefly(
-        self, within_s: float = SILENCE_S, at_hand: AsyncSession | None = None
-    ) -> AsyncIterator[AsyncSession]:
+    async def writing_briefly(self, within_s: float = SILENCE_S) -> AsyncIterator[AsyncSession]:
         """As `writing`, and neither side waits for the other's next word: a COMMIT or its answer that goes astray would
         leave the move's row locked, or the fence shut. The connection ends then, and the outcome is unknown.
-
-        `at_hand`: a session to do it in.
         """
-        deadline: asyncio.TimerHandle | None = None
-        try:
-            async with self._sessions() if at_hand is None else nullcontext(at_hand) as session:
-                driver = (await (await session.connection()).get_raw_connection()).driver_connection
-                assert driver is not None  # noqa: S101 - it was connected just now
-                # Not asyncio.timeout: a driver that is cancelled waits for the server to say that it has heard so.
-                deadline = asyncio.get_running_loop().call_later(within_s, driver.terminate)
-                if at_hand is None:
-                    await session.execute(_LET_GO, {"within": f"{within_s * 1000:.0f}ms"})
-                yield session
-                await session.commit()
-        finally:
-            if deadline is not None:
-                deadline.cancel()
+        async with self._sessions() as session, briefly(session, within_s):
+            await session.execute(_LET_GO, {"within": f"{within_s * 1000:.0f}ms"})
+            yield session
 
     @asynccontextmanager
     async def at_hand(self) -> AsyncIterator[AsyncSession]:
-        """A transaction that has begun and holds nothing, for `writing_briefly`: one that must not wait for its beginning.
+        """A transaction that has begun and holds nothing, to be used `briefly`: one that must not wait for its beginning.
 
-        The server ends it when nothing is done in it for as long as a cut-over may take.
+        The server ends it when nothing is done in it for as long as a cut-over may take. One that was not used ends with
+        its connection: a server that has fallen silent would not answer a ROLLBACK, and a fence may be shut meanwhile.
         """
         async with self._sessions() as session:
+            driver = await _driver_of(session)
             await session.execute(_LET_GO, {"within": f"{2 * SILENCE_S * 1000:.0f}ms"})
-            yield session
+            try:
+                yield session
+            finally:
+                if session.in_transaction():
+                    await _hang_up(session, driver)
 
     async def get(self, move_id: UUID) -> Move:
         async with self._sessions() as session:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import msgspec
+from sqlalchemy.exc import SQLAlchemyError
 
 from strata.migrator.errors import CalledOffError, SupersededError
 from strata.migrator.models import Side
@@ -17,6 +18,7 @@ from strata.migrator.objects import Objects
 from strata.migrator.origins import end_applier
 from strata.migrator.phases import Wish
 from strata.migrator.streams import Direction, Streams, stream_name
+from strata.platform.database.failures import NO_ANSWER
 from strata.platform.errors import StrataError
 
 if TYPE_CHECKING:
@@ -182,7 +184,9 @@ class Work:
     async def let_crossing_go(self) -> None:
         if self.crossed is not None:
             crossed, self.crossed = self.crossed, None
-            await crossed.connections.aclose()
+            # They have done what they were for. One that cannot be closed in order is gone.
+            with contextlib.suppress(SQLAlchemyError, *NO_ANSWER):
+                await crossed.connections.aclose()
 
     async def look_again(self) -> None:
         """After a cell has been made: what is known of the ends was read before."""

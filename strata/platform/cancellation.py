@@ -1,9 +1,9 @@
-"""Ending tasks for good."""
+"""Ending tasks for good, and what is to end by itself first."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Coroutine
 
 _AGAIN_AFTER_S = 0.5
 
@@ -23,3 +23,16 @@ async def end(tasks: Collection[asyncio.Task[None]]) -> None:
         if not task.cancelled():
             # Looked at, so that asyncio does not report it as never retrieved.
             task.exception()
+
+
+async def through(work: Coroutine[None, None, None], within_s: float) -> None:
+    """Run it to its end: who is cancelled meanwhile waits so long for it before that counts."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task}, timeout=within_s)
+        raise
+    finally:
+        task.cancel()
+        await asyncio.wait({task})

@@ -18,8 +18,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
 import asyncpg
@@ -28,12 +28,14 @@ import msgspec
 from strata.migrator import fence
 from strata.migrator.errors import CalledOffError, FailedOverError
 from strata.migrator.faults import reached
+from strata.migrator.moves import SILENCE_S
 from strata.migrator.phases import Phase
 from strata.migrator.sequences import advance_sequences
 from strata.migrator.streams import Direction
 from strata.migrator.transitions import Advance, Flip, rehearse
 from strata.migrator.work import Crossed
 from strata.platform.database.connecting import DatabaseMissingError
+from strata.platform.database.failures import LOST
 
 if TYPE_CHECKING:
     from strata.migrator.work import Work
@@ -80,32 +82,65 @@ class Crossing:
             at_hand = await stack.enter_async_context(work.around.moves.at_hand())
             await self._rehearse(old, new)
             await rehearse(at_hand, move, flip)
-            self._begun = time.monotonic()
-            await self._within_the_lock(self._close(old))
-            await reached(f"{point}.closed")
-            await self._within_the_lock(fence.drain(old, move.tenant_id, move.attempt))
-            self._mark("drain")
-            await reached(f"{point}.drained")
-            try:
-                async with asyncio.timeout(work.settings.drain_deadline_ms / 1000):
-                    await replay.apply_until_marker(str(move.attempt))
-            except TimeoutError:
-                late = f"The last changes did not arrive within {work.settings.drain_deadline_ms} ms."
-                raise CalledOffError(late, self._pause_s()) from None
-            self._mark("apply")
-            await reached(f"{point}.applied")
-            if tables.sequences:
-                await advance_sequences(old, new, tables, self._destination.home)
-            await self._open(new)
-            self._mark("open")
-            await reached(f"{point}.opened")
-            if old.is_closed() or new.is_closed():
-                # Whoever is failed over now may not have heard of its fence. To be told so costs the tenant no round trip.
-                gone = "A server went away between the opening of the new home and the flip."
-                raise CalledOffError(gone, self._pause_s())
+            with self._patience(old, new):
+                self._begun = time.monotonic()
+                await self._within_the_lock(self._close(old))
+                await reached(f"{point}.closed")
+                await self._within_the_lock(fence.drain(old, move.tenant_id, move.attempt))
+                self._mark("drain")
+                await reached(f"{point}.drained")
+                try:
+                    async with asyncio.timeout(work.settings.drain_deadline_ms / 1000):
+                        await replay.apply_until_marker(str(move.attempt))
+                except TimeoutError:
+                    late = f"The last changes did not arrive within {work.settings.drain_deadline_ms} ms."
+                    raise CalledOffError(late, self._pause_s()) from None
+                self._mark("apply")
+                await reached(f"{point}.applied")
+                if tables.sequences:
+                    await advance_sequences(old, new, tables, self._destination.home)
+                await self._open(new)
+                self._mark("open")
+                await reached(f"{point}.opened")
+                if old.is_closed() or new.is_closed():
+                    # Whoever is failed over now may not have heard of its fence. To be told so costs the tenant no round trip.
+                    gone = "A server went away between the opening of the new home and the flip."
+                    raise CalledOffError(gone, self._pause_s())
             # To close them takes as long as an act does: not before the tenant has been let in.
             work.crossed = Crossed(self._begun, at_hand, stack.pop_all())
         return msgspec.structs.replace(flip, detail={"times_ms": dict(self._times_ms)})
+
+    @contextmanager
+    def _patience(self, *connections: asyncpg.Connection) -> Iterator[None]:
+        """From here the tenant waits: a connection on which nothing more is heard would keep its fence shut.
+
+        All end together, and nobody waits for their end: to close one in order takes as long as its server likes.
+        """
+        # On a machine that is at its limit, nothing would ever be quick enough.
+        within_s = SILENCE_S * (1 << min(self._work.called_off, 5))
+        silent = False
+
+        def hang_up() -> None:
+            for connection in connections:
+                connection.terminate()
+
+        def lose_patience() -> None:
+            nonlocal silent
+            silent = True
+            hang_up()
+
+        # Not asyncio.timeout: a driver that is cancelled waits for the server to say that it has heard so.
+        deadline = asyncio.get_running_loop().call_later(within_s, lose_patience)
+        try:
+            yield
+        except BaseException as error:
+            hang_up()
+            if silent and isinstance(error, LOST):
+                late = f"A server did not do within {within_s:g} s what the tenant waited for."
+                raise CalledOffError(late, self._pause_s()) from error
+            raise
+        finally:
+            deadline.cancel()
 
     async def _rehearse(self, old: asyncpg.Connection, new: asyncpg.Connection) -> None:
         for connection in (old, new):
