@@ -239,17 +239,7 @@ async def test_asleep_before_it_makes_the_new_home_and_awake_when_that_has_been_
 ) -> None:
     context = await mover_tenant(Tier.SHARED)
     await stocked(movers.runtime, context, skus=1)
-    move = await movers.start(context, Tier.SCHEMA, cell=SECOND_CELL, hold=True)
-    async with move_worker(
-        moving_platform, faults="preparing.registered=stop", heartbeat_s=60, tenant=context.id
-    ) as sleeper:
-        await has_stopped(sleeper)
-        async with movers.keeping():
-            await movers.until(move, Phase.READY)
-            await movers.desk.ask(move.id, Wish.CANCEL, ACTOR)
-            await movers.until(move, Phase.CANCELLED)
-            wake(sleeper)
-            await asyncio.sleep(5)
+    await _cancelled_while_it_sleeps(movers, moving_platform, context, "preparing.registered")
     async with admin_of(movers.runtime, SECOND_CELL) as admin:
         assert await admin.fetch("SELECT FROM pg_roles WHERE rolname = $1", f"t_{context.id.hex}") == []
     assert await movers.homes_of(context) == {context.placement.cell: ["shared"]}
@@ -259,17 +249,7 @@ async def test_asleep_before_it_makes_a_slot_and_awake_when_the_move_has_ended(
     movers: Movers, moving_platform: Platform, mover_tenant: Tenantry
 ) -> None:
     context = await mover_tenant(Tier.SHARED)
-    move = await movers.start(context, Tier.SCHEMA, cell=SECOND_CELL, hold=True)
-    async with move_worker(
-        moving_platform, faults="copying.published=stop", heartbeat_s=60, tenant=context.id
-    ) as sleeper:
-        await has_stopped(sleeper)
-        async with movers.keeping():
-            await movers.until(move, Phase.READY)
-            await movers.desk.ask(move.id, Wish.CANCEL, ACTOR)
-            await movers.until(move, Phase.CANCELLED)
-            wake(sleeper)
-            await asyncio.sleep(5)
+    move = await _cancelled_while_it_sleeps(movers, moving_platform, context, "copying.published")
     assert await movers.remains(move.id) == {}
 
 
@@ -349,6 +329,20 @@ async def test_killed_when_the_database_it_did_not_stay_in_has_gone(
     assert await movers.remains(move.id) == {}
     assert await movers.homes_of(context) == {context.placement.cell: ["shared"]}
     assert move.target.cell not in {cell.name for cell in await movers.runtime.registry.cells()}
+
+
+async def _cancelled_while_it_sleeps(movers: Movers, platform: Platform, context: TenantContext, point: str) -> Move:
+    """A worker halts there; another has taken its move up and ended it when it wakes, and it has had time to go on."""
+    move = await movers.start(context, Tier.SCHEMA, cell=SECOND_CELL, hold=True)
+    async with move_worker(platform, faults=f"{point}=stop", heartbeat_s=60, tenant=context.id) as sleeper:
+        await has_stopped(sleeper)
+        async with movers.keeping():
+            await movers.until(move, Phase.READY)
+            await movers.desk.ask(move.id, Wish.CANCEL, ACTOR)
+            await movers.until(move, Phase.CANCELLED)
+            wake(sleeper)
+            await asyncio.sleep(5)
+    return move
 
 
 async def _is_open_at_its_end(movers: Movers, context: TenantContext, ended: Move, place: Place) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import asyncpg
@@ -246,3 +247,48 @@ async def test_an_attempt_that_is_over_neither_shuts_nor_opens(cell: asyncpg.Con
             await act
         assert refused.value.sqlstate == "SM007"
     assert (await row(cell, tenant))[:2] == ("active", epoch)
+
+
+WHO_WAITED: dict[str, tuple[str, str]] = {
+    "a later attempt has closed": (
+        "UPDATE strata.fence SET state = 'moving', attempt = 1000003 WHERE tenant_id = $1",
+        "called off",
+    ),
+    "the tenant was closed to standbys": (
+        "UPDATE strata.fence SET standby_closed_epoch = epoch WHERE tenant_id = $1",
+        "shut",
+    ),
+    "another has taken the move": (
+        "UPDATE strata.move_attempt SET attempt = attempt + 1 WHERE tenant_id = $1",
+        "SM007",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WHO_WAITED)
+async def test_who_has_waited_for_a_row_goes_by_what_it_says_then(
+    moving_runtime: Runtime, cell: asyncpg.Connection, tenant: TenantContext, what: str
+) -> None:
+    """The statement began before: what it sees of other rows is older."""
+    statement, outcome = WHO_WAITED[what]
+    await stamp(cell, tenant)
+    async with admin_of(moving_runtime, tenant.placement.cell) as late:
+        async with cell.transaction():
+            await cell.execute(statement, tenant.id)
+            closing = asyncio.ensure_future(
+                fence.close_source(late, tenant.id, tenant.placement.epoch, NEW, reign=REIGN)
+            )
+            while not await cell.fetchval(_WAITS, late.get_server_pid()):  # noqa: ASYNC110 - another session's state
+                await asyncio.sleep(0.01)
+        try:
+            assert await closing
+            became = "shut"
+        except CalledOffError:
+            became = "called off"
+        except asyncpg.PostgresError as refused:
+            became = refused.sqlstate
+    assert became == outcome
+    assert (await row(cell, tenant))[2] == {"shut": NEW, "called off": LATER, "SM007": None}[outcome]
+
+
+_WAITS = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $1"
