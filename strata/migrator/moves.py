@@ -174,7 +174,7 @@ async def briefly(session: AsyncSession, within_s: float) -> AsyncIterator[Async
 
 async def _driver_of(session: AsyncSession) -> asyncpg.Connection:
     """What the session's transaction goes over."""
-    driver = (await (await session.connection()).get_raw_connection()).driver_connection
+    driver: asyncpg.Connection | None = (await (await session.connection()).get_raw_connection()).driver_connection
     assert driver is not None  # noqa: S101 - it was connected just now
     return driver
 

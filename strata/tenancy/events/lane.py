@@ -57,7 +57,7 @@ _CONDITIONS = (
 
 def _doubled(first_s: float, times: int) -> float:
     """So often, but no more than counts: of a tenant that is suspended for a day, the power is no float any more."""
-    return first_s * 2 ** min(times, 20)
+    return first_s * float(2 ** min(times, 20))
 
 
 class ContextSource(Protocol):

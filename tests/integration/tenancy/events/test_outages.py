@@ -221,7 +221,7 @@ async def test_a_relay_that_gets_no_connection_to_the_catalog_goes_on_when_it_do
         async with AsyncExitStack() as taken:
             with pytest.raises(PoolTimeoutError):
                 while True:
-                    await taken.enter_async_context(other.catalog_engine.connect())
+                    _ = await taken.enter_async_context(other.catalog_engine.connect())
             await until(lambda: not relay.relaying, "it has noticed nothing")
         await note(runtime, context, 1)
         await all_told(runtime, context)
